@@ -1,0 +1,3 @@
+//! The `interp` command line: parse, run, exit code.
+
+fn main() {}

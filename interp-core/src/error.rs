@@ -1,0 +1,139 @@
+//! Every way a user's input can be wrong, with typed fields; knows nothing of tensors or of the command line.
+
+use std::path::PathBuf;
+
+/// Result of everything in this crate that can meet bad input.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One cause, named by file, field and what was found. The remedy is in [`Error::hint`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be opened, read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done: `read`, `write`, `create`, …
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+    /// A file that should hold JSON does not parse.
+    #[error("{}{}: {source}", path.display(), line.map(|n| format!(":{n}")).unwrap_or_default())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// 1-based line, for JSONL files.
+        line: Option<usize>,
+        /// The parser's word.
+        source: serde_json::Error,
+    },
+    /// A field of a JSON file has a value that cannot be used.
+    #[error("{}: field `{field}`: {problem}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field, dotted from the top.
+        field: String,
+        /// What is wrong with it, including the value found.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A tensor is missing, misshapen or unusable.
+    #[error("{}: tensor `{tensor}`: expected {expected}, found {found}", path.display())]
+    Tensor {
+        /// The checkpoint file or folder.
+        path: PathBuf,
+        /// Full tensor name.
+        tensor: String,
+        /// What the config implies.
+        expected: String,
+        /// What the file holds.
+        found: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A file is there but is not what it should be (truncated, pickled, wrong format).
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The model hub refused or failed.
+    #[error("hub repository {repo}: {problem}")]
+    Hub {
+        /// `owner/name[@revision]`.
+        repo: String,
+        /// What happened.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A line of a trial file, or a prompt, cannot be used.
+    #[error("{place}: {problem}")]
+    Prompt {
+        /// Where: `trials.jsonl:12`, a trial id, `--prompt`.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A selector (head, layer, position, site) names something that does not exist or cannot be edited so.
+    #[error("{what} `{value}`: {problem}")]
+    Selector {
+        /// `head`, `layer`, `position`, `site`, `edit`, …
+        what: &'static str,
+        /// As the user wrote it.
+        value: String,
+        /// Why it cannot be.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// An edit was bound but never reached, which would make its measured effect meaningless.
+    #[error("edit of {at} was never applied to {missed} of its {bound} places")]
+    EditNeverFired {
+        /// The hook point.
+        at: String,
+        /// Places bound.
+        bound: usize,
+        /// Places not reached.
+        missed: usize,
+    },
+    /// libtorch failed after binding: our bug, or memory ran out.
+    #[error("{context}: {message}")]
+    Torch {
+        /// What was running.
+        context: String,
+        /// libtorch's first line.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Shorthand for an I/O error at a path, as used with `map_err`.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// What the user can do about it, in one line, when there is something to say.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Field { hint, .. }
+            | Self::Tensor { hint, .. }
+            | Self::File { hint, .. }
+            | Self::Hub { hint, .. }
+            | Self::Prompt { hint, .. }
+            | Self::Selector { hint, .. } => hint.as_deref(),
+            Self::EditNeverFired { .. } => Some("this is a defect of interp: please report the command"),
+            Self::Io { .. } | Self::Json { .. } | Self::Torch { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! The vocabulary: sites, hook points, heads and positions. Names and orders only; no tensors, no model.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// A kind of activation, in TransformerLens's names. Listed in the order in which a pass reaches them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Site {
+    /// Token embeddings, `[batch, pos, d_model]`.
+    Embed,
+    /// Residual stream entering a block, `[batch, pos, d_model]`.
+    ResidPre,
+    /// Queries before (q-norm and) rope, `[batch, pos, head, d_head]`.
+    Q,
+    /// Keys before (k-norm and) rope, `[batch, pos, kv_head, d_head]`.
+    K,
+    /// Values, `[batch, pos, kv_head, d_head]`.
+    V,
+    /// Queries after rope, `[batch, pos, head, d_head]`.
+    RotQ,
+    /// Keys after rope, `[batch, pos, kv_head, d_head]`.
+    RotK,
+    /// Rotated keys repeated to query heads, `[batch, pos, head, d_head]`: one query head's own copy.
+    KCopy,
+    /// Values repeated to query heads, `[batch, pos, head, d_head]`: one query head's own copy.
+    VCopy,
+    /// Scaled attention scores, `[batch, head, dest, src]`; −inf where the mask forbids.
+    Scores,
+    /// Attention probabilities, `[batch, head, dest, src]`.
+    Pattern,
+    /// Per-head output before W_O, `[batch, pos, head, d_head]`.
+    Z,
+    /// Per-head contribution to `attn_out`, z through the head's columns of W_O, `[batch, pos, head, d_model]`.
+    Result,
+    /// Output of attention, `[batch, pos, d_model]`.
+    AttnOut,
+    /// Residual stream between attention and MLP, `[batch, pos, d_model]`.
+    ResidMid,
+    /// Gate projection before its activation, `[batch, pos, d_mlp]`.
+    MlpPre,
+    /// Input of the down projection, `[batch, pos, d_mlp]`.
+    MlpPost,
+    /// Output of the MLP, `[batch, pos, d_model]`.
+    MlpOut,
+    /// Residual stream leaving a block, `[batch, pos, d_model]`.
+    ResidPost,
+    /// Output of the final norm, weight included: what the unembedding multiplies, `[batch, pos, d_model]`.
+    LnFinal,
+}
+
+/// Name of one axis of an activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Axis {
+    /// Rows of a pass: cells of a sweep, samples of one prompt.
+    Batch,
+    /// Token position.
+    Pos,
+    /// Query head.
+    Head,
+    /// Key-value head.
+    KvHead,
+    /// Position that attends.
+    Dest,
+    /// Position attended to.
+    Src,
+    /// Width of one head.
+    DHead,
+    /// Width of the residual stream.
+    DModel,
+    /// Width of the MLP.
+    DMlp,
+}
+
+/// Which heads a site's head axis counts; written as `head_axis` into every file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HeadAxis {
+    /// Query heads.
+    Query,
+    /// Key-value heads, each shared by a group of query heads.
+    Kv,
+}
+
+impl Site {
+    /// Every site, in the order in which a pass reaches them.
+    pub const ALL: [Site; 20] = [
+        Site::Embed,
+        Site::ResidPre,
+        Site::Q,
+        Site::K,
+        Site::V,
+        Site::RotQ,
+        Site::RotK,
+        Site::KCopy,
+        Site::VCopy,
+        Site::Scores,
+        Site::Pattern,
+        Site::Z,
+        Site::Result,
+        Site::AttnOut,
+        Site::ResidMid,
+        Site::MlpPre,
+        Site::MlpPost,
+        Site::MlpOut,
+        Site::ResidPost,
+        Site::LnFinal,
+    ];
+
+    /// The name users type: `resid_pre`, `z`, ….
+    pub fn name(self) -> &'static str {
+        match self {
+            Site::Embed => "embed",
+            Site::ResidPre => "resid_pre",
+            Site::Q => "q",
+            Site::K => "k",
+            Site::V => "v",
+            Site::RotQ => "rot_q",
+            Site::RotK => "rot_k",
+            Site::KCopy => "k_copy",
+            Site::VCopy => "v_copy",
+            Site::Scores => "scores",
+            Site::Pattern => "pattern",
+            Site::Z => "z",
+            Site::Result => "result",
+            Site::AttnOut => "attn_out",
+            Site::ResidMid => "resid_mid",
+            Site::MlpPre => "mlp_pre",
+            Site::MlpPost => "mlp_post",
+            Site::MlpOut => "mlp_out",
+            Site::ResidPost => "resid_post",
+            Site::LnFinal => "ln_final",
+        }
+    }
+
+    /// The part of a hook point's name after `blocks.{layer}.`, or the whole name for sites outside the blocks.
+    fn hook_name(self) -> &'static str {
+        match self {
+            Site::Embed => "hook_embed",
+            Site::ResidPre => "hook_resid_pre",
+            Site::Q => "attn.hook_q",
+            Site::K => "attn.hook_k",
+            Site::V => "attn.hook_v",
+            Site::RotQ => "attn.hook_rot_q",
+            Site::RotK => "attn.hook_rot_k",
+            Site::KCopy => "attn.hook_k_copy",
+            Site::VCopy => "attn.hook_v_copy",
+            Site::Scores => "attn.hook_attn_scores",
+            Site::Pattern => "attn.hook_pattern",
+            Site::Z => "attn.hook_z",
+            Site::Result => "attn.hook_result",
+            Site::AttnOut => "hook_attn_out",
+            Site::ResidMid => "hook_resid_mid",
+            Site::MlpPre => "mlp.hook_pre",
+            Site::MlpPost => "mlp.hook_post",
+            Site::MlpOut => "hook_mlp_out",
+            Site::ResidPost => "hook_resid_post",
+            Site::LnFinal => "ln_final.hook_out",
+        }
+    }
+
+    /// Axes of the activation, outermost first.
+    pub fn axes(self) -> &'static [Axis] {
+        use Axis::{Batch, DHead, DMlp, DModel, Dest, Head, KvHead, Pos, Src};
+        match self {
+            Site::Embed
+            | Site::ResidPre
+            | Site::AttnOut
+            | Site::ResidMid
+            | Site::MlpOut
+            | Site::ResidPost
+            | Site::LnFinal => &[Batch, Pos, DModel],
+            Site::Q | Site::RotQ | Site::KCopy | Site::VCopy | Site::Z => &[Batch, Pos, Head, DHead],
+            Site::K | Site::V | Site::RotK => &[Batch, Pos, KvHead, DHead],
+            Site::Scores | Site::Pattern => &[Batch, Head, Dest, Src],
+            Site::Result => &[Batch, Pos, Head, DModel],
+            Site::MlpPre | Site::MlpPost => &[Batch, Pos, DMlp],
+        }
+    }
+
+    /// Which heads the site has, if any.
+    pub fn head_axis(self) -> Option<HeadAxis> {
+        self.axes().iter().find_map(|axis| match axis {
+            Axis::Head => Some(HeadAxis::Query),
+            Axis::KvHead => Some(HeadAxis::Kv),
+            _ => None,
+        })
+    }
+
+    /// Whether the site exists once per layer (`embed` and `ln_final` exist once per model).
+    pub fn is_per_layer(self) -> bool {
+        !matches!(self, Site::Embed | Site::LnFinal)
+    }
+
+    /// Whether entries are attention from a destination to a source position.
+    pub fn is_attention(self) -> bool {
+        matches!(self, Site::Scores | Site::Pattern)
+    }
+}
+
+impl HeadAxis {
+    /// The word written into files.
+    pub fn name(self) -> &'static str {
+        match self {
+            HeadAxis::Query => "query",
+            HeadAxis::Kv => "kv",
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Site {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Site::ALL.into_iter().find(|site| site.name() == text).ok_or_else(|| Error::Selector {
+            what: "site",
+            value: text.into(),
+            problem: "no such site".into(),
+            hint: Some(format!("sites are {}", Site::ALL.map(Site::name).join(", "))),
+        })
+    }
+}
+
+/// A site at a layer. Prints and parses as TransformerLens's name, e.g. `blocks.19.attn.hook_z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HookPoint {
+    /// Layer, 0-based; 0 for `embed`, and the number of layers does not matter for `ln_final` (kept 0).
+    pub layer: usize,
+    /// Kind of activation.
+    pub site: Site,
+}
+
+impl HookPoint {
+    /// `site` at `layer`; sites outside the blocks ignore the layer.
+    pub fn new(site: Site, layer: usize) -> Self {
+        Self { layer: if site.is_per_layer() { layer } else { 0 }, site }
+    }
+
+    /// Sorts hook points in the order in which a pass reaches them.
+    pub fn order(self) -> (usize, Site) {
+        match self.site {
+            Site::LnFinal => (usize::MAX, self.site),
+            site => (self.layer, site),
+        }
+    }
+}
+
+impl fmt::Display for HookPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.site.is_per_layer() {
+            write!(f, "blocks.{}.", self.layer)?;
+        }
+        f.write_str(self.site.hook_name())
+    }
+}
+
+impl FromStr for HookPoint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (layer, rest) = match text.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+            Some((layer, rest)) => (layer.parse::<usize>().ok(), rest),
+            None => (None, text),
+        };
+        Site::ALL
+            .into_iter()
+            .find(|site| site.hook_name() == rest && site.is_per_layer() == layer.is_some())
+            .map(|site| HookPoint::new(site, layer.unwrap_or(0)))
+            .ok_or_else(|| Error::Selector {
+                what: "hook point",
+                value: text.into(),
+                problem: "no such hook point".into(),
+                hint: Some("hook points look like blocks.19.attn.hook_z".into()),
+            })
+    }
+}
+
+/// One head of one layer, 0-based. Prints `L19.H17`; also reads `L19H17` and `19.17`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeadRef {
+    /// Layer, 0-based.
+    pub layer: usize,
+    /// Head on the site's head axis, 0-based.
+    pub head: usize,
+}
+
+impl fmt::Display for HeadRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "L{}.H{}", self.layer, self.head)
+    }
+}
+
+impl FromStr for HeadRef {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = || {
+            let rest = text.strip_prefix(['L', 'l']);
+            let (layer, head) = match rest {
+                Some(rest) => rest.split_once(['H', 'h']).map(|(l, h)| (l.strip_suffix('.').unwrap_or(l), h))?,
+                None => text.split_once('.')?,
+            };
+            Some(HeadRef { layer: layer.parse().ok()?, head: head.parse().ok()? })
+        };
+        parse().ok_or_else(|| Error::Selector {
+            what: "head",
+            value: text.into(),
+            problem: "not a head".into(),
+            hint: Some("write L19.H17, L19H17 or 19.17, counted from 0".into()),
+        })
+    }
+}
+
+/// Which positions of a prompt; resolved separately in base and source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Positions {
+    /// Every position.
+    All,
+    /// Positions by index; negative ones count from the end (−1 is the last).
+    Index(Vec<i64>),
+    /// The union of a named span's ranges.
+    Span(String),
+}
+
+impl fmt::Display for Positions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Positions::All => f.write_str("all"),
+            Positions::Index(list) if list == &[-1] => f.write_str("last"),
+            Positions::Index(list) => {
+                let list: Vec<String> = list.iter().map(i64::to_string).collect();
+                f.write_str(&list.join(","))
+            }
+            Positions::Span(name) => write!(f, "span:{name}"),
+        }
+    }
+}
+
+impl FromStr for Positions {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "all" => Ok(Positions::All),
+            "last" => Ok(Positions::Index(vec![-1])),
+            _ => match text.strip_prefix("span:") {
+                Some(name) if !name.is_empty() => Ok(Positions::Span(name.into())),
+                _ => {
+                    let list: std::result::Result<Vec<i64>, _> = text.split(',').map(|p| p.trim().parse()).collect();
+                    list.map(Positions::Index).map_err(|_| Error::Selector {
+                        what: "positions",
+                        value: text.into(),
+                        problem: "not a list of positions".into(),
+                        hint: Some("write last, all, a list such as 3,-1, or span:NAME".into()),
+                    })
+                }
+            },
+        }
+    }
+}
+
+/// A half-open range of layers as users write it: `A..B`, `A..`, `..B` or a single layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// First layer.
+    pub start: usize,
+    /// One past the last layer; `None` means up to the top.
+    pub end: Option<usize>,
+}
+
+impl Layers {
+    /// The layers meant in a model of `n_layers`, or an error naming what is out of range.
+    pub fn resolve(&self, n_layers: usize) -> Result<Range<usize>> {
+        let range = self.start..self.end.unwrap_or(n_layers);
+        if range.is_empty() || range.end > n_layers {
+            return Err(Error::Selector {
+                what: "layers",
+                value: self.to_string(),
+                problem: format!("the model has layers 0..{n_layers}"),
+                hint: Some("ranges are half-open: 0..4 means layers 0, 1, 2 and 3".into()),
+            });
+        }
+        Ok(range)
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.end {
+            Some(end) => write!(f, "{}..{end}", self.start),
+            None => write!(f, "{}..", self.start),
+        }
+    }
+}
+
+impl FromStr for Layers {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = || -> Option<Self> {
+            let Some((start, end)) = text.split_once("..") else {
+                let layer = text.parse().ok()?;
+                return Some(Self { start: layer, end: Some(layer + 1) });
+            };
+            let start = if start.is_empty() { 0 } else { start.parse().ok()? };
+            let end = if end.is_empty() { None } else { Some(end.parse().ok()?) };
+            Some(Self { start, end })
+        };
+        parse().ok_or_else(|| Error::Selector {
+            what: "layers",
+            value: text.into(),
+            problem: "not a range of layers".into(),
+            hint: Some("write A..B (half-open), A.., ..B or a single layer".into()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hook_points_print_and_parse_back() {
+        for site in Site::ALL {
+            let at = HookPoint::new(site, 19);
+            assert_eq!(at.to_string().parse::<HookPoint>().unwrap(), at);
+        }
+        assert_eq!(HookPoint::new(Site::Z, 19).to_string(), "blocks.19.attn.hook_z");
+        assert!("blocks.19.attn.hook_zz".parse::<HookPoint>().is_err());
+        assert!("attn.hook_z".parse::<HookPoint>().is_err());
+        assert!("blocks.3.hook_embed".parse::<HookPoint>().is_err());
+    }
+
+    #[test]
+    fn heads_read_in_three_spellings() {
+        for text in ["L19.H17", "L19H17", "19.17"] {
+            assert_eq!(text.parse::<HeadRef>().unwrap().to_string(), "L19.H17");
+        }
+        for text in ["", "L19", "H17", "19", "L-1.H2", "19.17.3", "LH"] {
+            assert!(text.parse::<HeadRef>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn positions_and_layers_print_and_parse_back() {
+        for text in ["all", "last", "3,-1", "span:third"] {
+            assert_eq!(text.parse::<Positions>().unwrap().to_string(), text);
+        }
+        for text in ["", "span:", "x", "1;2"] {
+            assert!(text.parse::<Positions>().is_err(), "{text}");
+        }
+        assert_eq!("2..4".parse::<Layers>().unwrap().resolve(4).unwrap(), 2..4);
+        assert_eq!("..".parse::<Layers>().unwrap().resolve(4).unwrap(), 0..4);
+        assert_eq!("3".parse::<Layers>().unwrap().resolve(4).unwrap(), 3..4);
+        assert!("2..5".parse::<Layers>().unwrap().resolve(4).is_err());
+        assert!("3..3".parse::<Layers>().unwrap().resolve(4).is_err());
+    }
+}
