@@ -9,6 +9,7 @@ pub mod error;
 pub mod prompt;
 pub mod scores;
 pub mod site;
+pub mod sweep;
 pub mod trial;
 
 pub use error::{Error, Result};
