@@ -1,4 +1,15 @@
-//! `ModelConfig` from a Hugging Face `config.json`. The only file that names a model family; unknown fields are refused.
+//! `ModelConfig` from a Hugging Face `config.json`. The only module that names a model family; it knows no tensors and
+//! refuses every field it does not understand.
+
+mod family;
+mod fields;
+mod rope;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
 
 /// What the forward pass needs to know of a model. Families differ by these values, never by code.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +54,28 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<i64>,
 }
 
+impl ModelConfig {
+    /// Reads a `config.json`. Errs on unreadable files, on broken JSON, and as [`ModelConfig::from_json`] does.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let json =
+            serde_json::from_str(&text).map_err(|source| Error::Json { path: path.into(), line: None, source })?;
+        Self::from_json(path, &json)
+    }
+
+    /// Reads parsed JSON; `path` is for messages. Absent fields take the defaults of transformers' class of that family.
+    /// Errs, naming the field, on an unknown family, a value that cannot be used, sizes that do not fit together, and any
+    /// field that is not understood unless it is null, false, zero or empty.
+    pub fn from_json(path: &Path, json: &Value) -> Result<Self> {
+        family::read(path, json)
+    }
+
+    /// Query heads that share one key-value head.
+    pub fn heads_per_kv_head(&self) -> usize {
+        self.n_heads / self.n_kv_heads
+    }
+}
+
 /// Rotary position encoding: half-split, base θ.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
@@ -74,3 +107,6 @@ pub enum RopeScaling {
         original_max_position_embeddings: usize,
     },
 }
+
+#[cfg(test)]
+mod tests;
