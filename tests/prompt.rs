@@ -83,8 +83,12 @@ fn qwen_has_the_published_english_words() {
     assert_eq!(words.len(), 27_376);
     assert_eq!(words, published);
 
-    let (stable, unstable): (Vec<_>, Vec<_>) =
-        words.iter().partition(|word| tokenizer.encode(&format!("^{word}^"), false).unwrap().len() == 3);
+    let caret = tokenizer.encode("^", false).unwrap();
+    let is_stable = |word: &&String| {
+        let id = tokenizer.encode(word, false).unwrap();
+        id.len() == 1 && tokenizer.encode(&format!("^{word}^"), false).unwrap() == [caret[0], id[0], caret[0]]
+    };
+    let (stable, unstable): (Vec<_>, Vec<_>) = words.iter().partition(is_stable);
     assert_eq!((stable.len(), unstable.len()), (27_305, 71));
     assert!(unstable.iter().all(|word| word.starts_with(['K', 'n'])));
 }
@@ -93,10 +97,12 @@ fn qwen_has_the_published_english_words() {
 fn qwen_chat_is_rendered_with_its_default_system_turn() {
     let Some((tokenizer, _)) = qwen() else { return };
     let content = " Procedure: a\n\nScenario: b \n\nQuestion: c? ";
+    let before = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n\
+                  <|im_start|>user\n";
     let user = serde_json::json!({"role": "user", "content": content});
     let chat = serde_json::json!({
         "messages": [user], "prefix": "FINAL ANSWER:",
-        "spans": {"content": {"chars": [[129, 129 + content.len()]]}, "prefix": {"chars": [[199, 200]]}},
+        "spans": {"content": {"chars": [[before.len(), before.len() + content.len()]]}},
     });
     let prompt = reader(&tokenizer).prompt(&spec(chat), "t").unwrap();
     let opening = [
@@ -129,8 +135,11 @@ fn qwen_spans_hold_in_multibyte_text() {
         let prompt = reader(&tokenizer).prompt(&spec(json), "t").unwrap();
         let covered: Vec<i64> =
             prompt.spans["x"].iter().flat_map(|range| prompt.tokens[range.clone()].iter().copied()).collect();
-        let decoded = tokenizer.decode(&covered, false).unwrap().replace('\u{e9}', "e\u{301}");
-        assert!(decoded.contains(part) && decoded.trim().len() <= part.len(), "{part:?} became {decoded:?}");
+        // The tokenizer normalises to NFC. A token may hold a space and half of the character after it.
+        let holds = |ids: &[i64]| tokenizer.decode(ids, false).unwrap().replace('\u{e9}', "e\u{301}").contains(part);
+        let n = covered.len();
+        assert!(holds(&covered), "{part:?} is not all in {covered:?}");
+        assert!(!holds(&covered[1..]) && !holds(&covered[..n - 1]), "{part:?} needs fewer tokens than {covered:?}");
     }
 }
 
@@ -139,7 +148,7 @@ fn qwen_trials_are_read_fast_and_their_targets_checked() {
     let Some((tokenizer, _)) = qwen() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trials.jsonl");
-    let words = ["la", "li", "te", "to", "hi", "ha", "ABOUT", "AGE", "CHER", "CHED"];
+    let words = ["la", "li", "te", "to", "hi", "ha", "ABOUT", "ABLE", "ABS", "AC"];
     let mut lines = String::new();
     for n in 0..10_000 {
         let (a, b) = (words[n % 10], words[(n / 10 + n + 1) % 10]);
