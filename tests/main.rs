@@ -1,1 +1,3 @@
-//! x
+//! The one integration-test binary: every file beside this one is a module of it.
+
+mod prompt;
