@@ -1,1 +1,4 @@
-//! x
+//! Integration tests, one binary: libtorch is linked once.
+
+mod checkpoint;
+mod hub;
