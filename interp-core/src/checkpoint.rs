@@ -60,7 +60,7 @@ impl Checkpoint {
     pub fn open(reference: &CheckpointRef, hub: &HubOptions) -> Result<Self> {
         let source = match &reference.model {
             Location::Folder(path) => Source::folder(path)?,
-            Location::Hub(id) => Source::Hub(HubRepo::open(id, hub)?),
+            Location::Hub(id) => Source::Hub(Box::new(HubRepo::open(id, hub)?)),
         };
         // The config first: it is small, and refuses before gigabytes are downloaded.
         let config = ModelConfig::from_file(&source.config()?)?;

@@ -18,7 +18,7 @@ const INDEX: &str = "model.safetensors.index.json";
 #[derive(Debug)]
 pub(super) enum Source {
     Folder(PathBuf),
-    Hub(HubRepo),
+    Hub(Box<HubRepo>),
 }
 
 /// The weight files, and which of them holds each tensor where an index says so.
