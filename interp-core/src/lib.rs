@@ -1,11 +1,14 @@
 //! Exact per-head causal interventions on Qwen2.5-style decoders.
 //!
-//! Modules in reading order: the words (`error`, `site`, `config`), the files (`checkpoint`, `hub`, `prompt`, `trial`),
+//! Modules in reading order: the words (`error`, `site`, `config`), the files (`checkpoint`, `hub`, `hash`, `prompt`, `trial`),
 //! the forward pass (`device`, `hooks`, `decoder`), the experiment (`cache`, `intervention`, `generate`, `metric`,
 //! `scores`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`). `ARCHITECTURE.md` says who may import whom.
 
+pub mod checkpoint;
 pub mod config;
 pub mod error;
+pub mod hash;
+pub mod hub;
 pub mod prompt;
 pub mod scores;
 pub mod site;

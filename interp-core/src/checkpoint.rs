@@ -1,0 +1,187 @@
+//! A local folder or hub id becomes memory-mapped weights behind a [`Scope`]; the checkpoint knows which went unused.
+//! Knows the files, not the forward pass: which tensors there must be, and of what shape, is the caller's business.
+
+mod files;
+mod finite;
+mod reference;
+mod scope;
+mod shard;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use memmap2::Mmap;
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::hub::{HubOptions, HubRepo};
+use files::{Source, Weights};
+use shard::{Shard, Stored};
+
+pub use reference::{CheckpointRef, Location};
+pub use scope::{Placement, Scope};
+
+/// Small files that belong to a checkpoint without being weights.
+const OPTIONAL_FILES: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+
+/// An opened checkpoint: its config, and its tensors by name, mapped but not read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    name: String,
+    source: Source,
+    config: ModelConfig,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+/// A tensor and whether anyone asked for it.
+#[derive(Debug)]
+struct Entry {
+    shard: usize,
+    stored: Stored,
+    used: AtomicBool,
+}
+
+/// Keeps mapped weights in memory. Whoever holds tensors that [`Scope::tensor`] returned must hold this as long.
+#[derive(Debug)]
+pub struct Maps {
+    #[expect(dead_code, reason = "held for its Drop")]
+    maps: Vec<Arc<Mmap>>,
+}
+
+impl Checkpoint {
+    /// Finds, maps and checks the files; downloads them if need be. No weight is read yet.
+    ///
+    /// Errs on a missing folder or repository, a missing or refused `config.json`, missing, pickled or truncated weights,
+    /// and an index that does not match its shards.
+    pub fn open(reference: &CheckpointRef, hub: &HubOptions) -> Result<Self> {
+        let source = match &reference.model {
+            Location::Folder(path) => Source::folder(path)?,
+            Location::Hub(id) => Source::Hub(Box::new(HubRepo::open(id, hub)?)),
+        };
+        // The config first: it is small, and refuses before gigabytes are downloaded.
+        let config = ModelConfig::from_file(&source.config()?)?;
+        if let Source::Hub(repo) = &source {
+            // All small files at once, so that what is cached now also serves offline.
+            for name in OPTIONAL_FILES {
+                repo.file(name)?;
+            }
+        }
+        let weights = source.weights()?;
+        let (shards, tensors) = open_shards(&weights)?;
+        Ok(Self { name: reference.name(), source, config, shards, tensors })
+    }
+
+    /// The user's label, or the last part of the folder or hub id.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The model's geometry.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The folder in which the files lie (of a hub repository, the cached snapshot).
+    pub fn dir(&self) -> &Path {
+        self.source.dir()
+    }
+
+    /// The commit of a hub repository; `None` for a folder.
+    pub fn revision(&self) -> Option<&str> {
+        match &self.source {
+            Source::Folder(_) => None,
+            Source::Hub(repo) => Some(repo.commit()),
+        }
+    }
+
+    /// The path of another file of the checkpoint, such as `tokenizer.json`; `None` when it has none.
+    pub fn file(&self, name: &str) -> Result<Option<PathBuf>> {
+        self.source.get(name)
+    }
+
+    /// The safetensors files, in the index's order.
+    pub fn weight_files(&self) -> Vec<&Path> {
+        self.shards.iter().map(|shard| shard.path.as_path()).collect()
+    }
+
+    /// Bytes of all tensors as stored.
+    pub fn total_bytes(&self) -> u64 {
+        self.stored_dtypes().values().sum()
+    }
+
+    /// Bytes stored per dtype, by safetensors' names (`F32`, `BF16`, …).
+    pub fn stored_dtypes(&self) -> BTreeMap<String, u64> {
+        let mut dtypes = BTreeMap::new();
+        for entry in self.tensors.values() {
+            *dtypes.entry(entry.stored.dtype.to_string()).or_default() += entry.stored.range.len() as u64;
+        }
+        dtypes
+    }
+
+    /// PEFT adapters lying in the folder or directly below it, as folders, sorted.
+    pub fn adapters_seen(&self) -> Vec<PathBuf> {
+        let dir = self.dir();
+        let below = files::folder_names(dir).into_iter().map(|name| dir.join(name));
+        let folders = std::iter::once(dir.to_owned()).chain(below);
+        folders.filter(|folder| folder.join("adapter_config.json").is_file()).collect()
+    }
+
+    /// A cursor at the top of the weights' names.
+    pub fn scope(&self) -> Scope<'_> {
+        Scope::top(self)
+    }
+
+    /// What must outlive every tensor made from this checkpoint.
+    pub fn keep_alive(&self) -> Arc<Maps> {
+        Arc::new(Maps { maps: self.shards.iter().map(Shard::map).collect() })
+    }
+
+    /// Tensors that nobody asked for, sorted.
+    pub fn unused(&self) -> Vec<String> {
+        let unused = self.tensors.iter().filter(|(_, entry)| !entry.used.load(Ordering::Relaxed));
+        unused.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Of [`Checkpoint::unused`], those that are not known to be harmless: rope tables that old checkpoints stored, and
+    /// the unembedding of a model that ties it to the embedding.
+    pub fn unexpected(&self) -> Vec<String> {
+        let mut unused = self.unused();
+        unused.retain(|name| {
+            let tied = self.config.tie_word_embeddings && name == "lm_head.weight";
+            !tied && !name.ends_with("rotary_emb.inv_freq")
+        });
+        unused
+    }
+}
+
+fn open_shards(weights: &Weights) -> Result<(Vec<Shard>, BTreeMap<String, Entry>)> {
+    let mut shards = Vec::new();
+    let mut tensors = BTreeMap::new();
+    for (number, path) in weights.paths.iter().enumerate() {
+        let (shard, found) = Shard::open(path)?;
+        shards.push(shard);
+        for (name, stored) in found {
+            // A tensor lying in two shards is read from the one that the index names.
+            let indexed = weights.index.as_ref().and_then(|(_, index)| index.get(&name));
+            if indexed.is_none_or(|&indexed| indexed == number) {
+                tensors.insert(name, Entry { shard: number, stored, used: AtomicBool::new(false) });
+            }
+        }
+    }
+    if let Some((path, index)) = &weights.index
+        && let Some((name, &number)) = index.iter().find(|(name, _)| !tensors.contains_key(*name))
+    {
+        return Err(Error::Tensor {
+            path: weights.paths[number].clone(),
+            tensor: name.clone(),
+            expected: format!("it here, as {} says", path.file_name().unwrap_or_default().display()),
+            found: "no tensor of that name".into(),
+            hint: Some("copy or download the checkpoint again, all of its files".into()),
+        });
+    }
+    Ok((shards, tensors))
+}
