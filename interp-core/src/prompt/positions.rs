@@ -88,7 +88,8 @@ mod tests {
     use super::*;
 
     fn prompt(len: i64) -> Prompt {
-        Prompt { tokens: (0..len).collect(), spans: [("a".into(), vec![1..2, 3..5]), ("b".into(), vec![0..1])].into() }
+        let ranges = vec![1..2, 3..5];
+        Prompt { tokens: (0..len).collect(), spans: [("a".into(), ranges), ("b".into(), vec![])].into() }
     }
 
     #[test]

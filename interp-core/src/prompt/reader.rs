@@ -1,5 +1,6 @@
 //! Prompts as written to prompts that can run: tokenised, spans placed, lengths and ids checked. Runs nothing.
 
+use super::spans::TokenChars;
 use super::spec::{Answer, PromptInput, PromptSpec, SpanSpec};
 use super::{Prompt, Tokenizer, spans};
 use crate::error::{Error, Result};
@@ -29,6 +30,13 @@ struct Text {
     add_special_tokens: bool,
 }
 
+/// A prompt's tokens on their way to a [`ReadPrompt`]; its characters only if a span counts them.
+struct Encoded {
+    tokens: Vec<i64>,
+    chars: Option<TokenChars>,
+    text: Option<Text>,
+}
+
 /// The token by which an answer begins after a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextToken {
@@ -47,8 +55,8 @@ impl PromptReader<'_> {
     /// As [`prompt`](Self::prompt), keeping what [`next_token`](Self::next_token) needs.
     pub fn read(&self, spec: &PromptSpec, place: &str) -> Result<ReadPrompt> {
         let needs_chars = spec.spans.values().any(|span| matches!(span, SpanSpec::Chars(_)));
-        let (tokens, token_chars, text) = match &spec.input {
-            PromptInput::Tokens(tokens) => (tokens.clone(), None, None),
+        let Encoded { tokens, chars, text } = match &spec.input {
+            PromptInput::Tokens(tokens) => Encoded { tokens: tokens.clone(), chars: None, text: None },
             PromptInput::Text(text) => {
                 self.encode(Text { text: text.clone(), add_special_tokens: true }, needs_chars, place)?
             }
@@ -62,9 +70,9 @@ impl PromptReader<'_> {
         };
         self.check_tokens(&tokens, place)?;
         let place_span = |(name, span): (&String, &SpanSpec)| {
-            let ranges = match (span, &token_chars) {
+            let ranges = match (span, &chars) {
                 (SpanSpec::Tokens(ranges), _) => spans::from_tokens(ranges, tokens.len()),
-                (SpanSpec::Chars(span), Some((n_chars, chars))) => spans::from_chars(&span.chars, *n_chars, chars),
+                (SpanSpec::Chars(span), Some(chars)) => spans::from_chars(&span.chars, chars),
                 (SpanSpec::Chars(_), None) => Err("it counts characters, but the prompt is token ids".into()),
             };
             match ranges {
@@ -142,27 +150,20 @@ impl PromptReader<'_> {
         Ok(joined[kept..].to_vec())
     }
 
-    /// Token ids of a text and, if asked for, the number of its characters and those of each token.
-    #[expect(clippy::type_complexity, reason = "read at one place, right above")]
-    fn encode(
-        &self,
-        text: Text,
-        needs_chars: bool,
-        place: &str,
-    ) -> Result<(Vec<i64>, Option<(usize, Vec<(usize, usize)>)>, Option<Text>)> {
+    fn encode(&self, text: Text, needs_chars: bool, place: &str) -> Result<Encoded> {
         let tokenizer = self.tokenizer(place)?;
         // A tokenizer that adds a BOS would make one token of nothing.
         if text.text.is_empty() {
             return Err(refuse(place, "the prompt is empty", None));
         }
-        let (tokens, token_chars) = if needs_chars {
+        let (tokens, chars) = if needs_chars {
             let (tokens, chars) =
                 tokenizer.encode_with_chars(&text.text, text.add_special_tokens).map_err(at(place))?;
-            (tokens, Some((text.text.chars().count(), chars)))
+            (tokens, Some(chars))
         } else {
             (tokenizer.encode(&text.text, text.add_special_tokens).map_err(at(place))?, None)
         };
-        Ok((tokens, token_chars, Some(text)))
+        Ok(Encoded { tokens, chars, text: Some(text) })
     }
 
     fn tokenizer(&self, place: &str) -> Result<&Tokenizer> {
@@ -223,6 +224,7 @@ fn quote(tokenizer: &Tokenizer, ids: &[i64]) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a span is a list of ranges, often of one")]
 mod tests {
     use super::super::testing;
     use super::*;

@@ -2,22 +2,26 @@
 
 use std::ops::Range;
 
+/// Which characters of a text its tokens stand for.
+pub(super) struct TokenChars {
+    /// Characters in the text.
+    pub(super) n_chars: usize,
+    /// Half-open range of each token; empty for a token that stands for none.
+    pub(super) of_token: Vec<(usize, usize)>,
+}
+
 /// Checks half-open token ranges of a prompt of `n_tokens` and merges them into sorted, disjoint ranges.
 pub(super) fn from_tokens(ranges: &[[usize; 2]], n_tokens: usize) -> Result<Vec<Range<usize>>, String> {
     Ok(merge(check(ranges, n_tokens, "tokens")?))
 }
 
-/// The tokens that overlap half-open character ranges, given each token's own range of characters.
-pub(super) fn from_chars(
-    ranges: &[[usize; 2]],
-    n_chars: usize,
-    token_chars: &[(usize, usize)],
-) -> Result<Vec<Range<usize>>, String> {
+/// The tokens that overlap half-open character ranges.
+pub(super) fn from_chars(ranges: &[[usize; 2]], chars: &TokenChars) -> Result<Vec<Range<usize>>, String> {
     let mut found = Vec::new();
-    for range in check(ranges, n_chars, "characters")? {
+    for range in check(ranges, chars.n_chars, "characters")? {
         let before = found.len();
         let overlaps = |&(start, end): &(usize, usize)| start < end && start < range.end && range.start < end;
-        found.extend(token_chars.iter().zip(0..).filter(|(chars, _)| overlaps(chars)).map(|(_, at)| at..at + 1));
+        found.extend(chars.of_token.iter().zip(0..).filter(|(chars, _)| overlaps(chars)).map(|(_, at)| at..at + 1));
         if found.len() == before {
             return Err(format!("characters [{}, {}] belong to no token", range.start, range.end));
         }
@@ -53,6 +57,7 @@ fn merge(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a span is a list of ranges, often of one")]
 mod tests {
     use super::*;
 
@@ -68,10 +73,10 @@ mod tests {
     #[test]
     fn a_token_that_overlaps_the_characters_belongs_to_them() {
         // A special token, "ab", two halves of "c", a gap, "d".
-        let tokens = [(0, 0), (0, 2), (2, 3), (2, 3), (4, 5)];
-        assert_eq!(from_chars(&[[1, 3]], 5, &tokens).unwrap(), [1..4]);
-        assert_eq!(from_chars(&[[4, 5], [0, 1]], 5, &tokens).unwrap(), [1..2, 4..5]);
-        assert_eq!(from_chars(&[[3, 4]], 5, &tokens).unwrap_err(), "characters [3, 4] belong to no token");
-        assert_eq!(from_chars(&[[3, 6]], 5, &tokens).unwrap_err(), "[3, 6] ends beyond the prompt's 5 characters");
+        let tokens = TokenChars { n_chars: 5, of_token: vec![(0, 0), (0, 2), (2, 3), (2, 3), (4, 5)] };
+        assert_eq!(from_chars(&[[1, 3]], &tokens).unwrap(), [1..4]);
+        assert_eq!(from_chars(&[[4, 5], [0, 1]], &tokens).unwrap(), [1..2, 4..5]);
+        assert_eq!(from_chars(&[[3, 4]], &tokens).unwrap_err(), "characters [3, 4] belong to no token");
+        assert_eq!(from_chars(&[[3, 6]], &tokens).unwrap_err(), "[3, 6] ends beyond the prompt's 5 characters");
     }
 }

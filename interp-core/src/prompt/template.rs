@@ -136,7 +136,7 @@ fn describe(error: &minijinja::Error) -> String {
     }
 }
 
-/// Jinja2 prints Python's `None`, `True` and `False`.
+/// Jinja2 prints Python's `None`, `True` and `False`; and lists with Python's quotes, which no template in use relies on.
 fn python_formatter(
     out: &mut minijinja::Output<'_>,
     state: &State<'_, '_>,
@@ -147,6 +147,10 @@ fn python_formatter(
         ValueKind::Bool => {
             out.write_str(if value.is_true() { "True" } else { "False" }).map_err(minijinja::Error::from)
         }
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => Err(minijinja::Error::new(
+            ErrorKind::InvalidOperation,
+            "it prints a whole list or mapping, which would differ from Python's spelling",
+        )),
         _ => escape_formatter(out, state, value),
     }
 }
@@ -246,6 +250,33 @@ mod tests {
         assert_eq!(render(config, &[("user", " hi ")]).unwrap(), "<s></s>FalseNoneTrueHI20True");
     }
 
+    /// What the templates of Qwen, Llama and Mistral use; the expected text is Jinja2's.
+    #[test]
+    fn constructs_of_real_templates_give_jinja2s_text() {
+        let source = "\
+{%- set ns = namespace(last=-1) %}
+{% macro turn(m, sep='|') -%}
+  <{{ m.role }}{{ sep }}{{ m['content'] }}>
+{%- endmacro %}
+{% for m in messages[::-1] %}
+    {% if m.role == 'user' and ns.last < 0 %}{% set ns.last = messages|length - 1 - loop.index0 %}{% endif %}
+{% endfor %}
+{{ ns.last }}{% for m in messages[1:] if m.role != 'tool' %}
+    {{ turn(m) }}{{ loop.index }}/{{ loop.length }}{{ loop.previtem.role if loop.previtem is defined else '-' }}
+{% endfor %}
+{{ messages | map(attribute='role') | join(',') }} {{ messages|selectattr('role','equalto','user')|list|length }}
+{{ (messages|last).content.replace('a','b').title() }} {{ 7 // 2 }} {{ -7 % 3 }} {{ 'x' * 3 }} {{ 'a' ~ 1 ~ none }}
+{{ '<think>q</think>\\n\\nr'.split('</think>')[-1].lstrip('\\n') }} {{ messages[0].get('x', 'd') }} {{ 'role' in messages[0] }}
+{# comment #}
+   {%- if true -%}  y  {%- endif %}
+tail
+";
+        let messages = [("system", " Sys "), ("user", " a "), ("assistant", "é<>&"), ("user", "\na b")];
+        let expected = "3    <user| a >1/3-\n    <assistant|é<>&>2/3user\n    <user|\na b>3/3assistant\n\
+                        system,user,assistant,user 2\n\nB B 3 2 xxx a1None\nr d True\nytail";
+        assert_eq!(render(json!({"chat_template": source}), &messages).unwrap(), expected);
+    }
+
     #[test]
     fn tojson_is_pythons() {
         let config = json!({"chat_template": "{{ messages | tojson }}\n{{ [1, 'é'] | tojson(indent=2) }}"});
@@ -286,6 +317,11 @@ mod tests {
                 .unwrap_err()
                 .to_string(),
             "t1: the chat template failed: roles must alternate (line 2 of the template)"
+        );
+        assert_eq!(
+            render(json!({"chat_template": "{{ messages }}"}), &[]).unwrap_err().to_string(),
+            "t1: the chat template failed: it prints a whole list or mapping, which would differ from Python's spelling \
+             (line 1 of the template)"
         );
         let error = render(json!({"chat_template": "{% generation %}x{% endgeneration %}"}), &[]).unwrap_err();
         assert_eq!(

@@ -5,6 +5,7 @@ use std::path::Path;
 use tokenizers::models::ModelWrapper;
 use tokenizers::processors::PostProcessorWrapper;
 
+use super::spans::TokenChars;
 use super::spec::ChatMessage;
 use super::template::Chat;
 use crate::error::{Error, Result};
@@ -84,15 +85,12 @@ impl Tokenizer {
         Ok(ids(&encoding))
     }
 
-    /// Token ids with the half-open range of characters of `text` that each stands for; empty for tokens that stand
-    /// for none. A character made of several tokens belongs to each of them.
-    pub(super) fn encode_with_chars(
-        &self,
-        text: &str,
-        add_special_tokens: bool,
-    ) -> Result<(Vec<i64>, Vec<(usize, usize)>)> {
+    /// Token ids with the characters of `text` that each stands for. A character made of several tokens belongs to
+    /// each of them.
+    pub(super) fn encode_with_chars(&self, text: &str, add_special_tokens: bool) -> Result<(Vec<i64>, TokenChars)> {
         let encoding = self.inner.encode_char_offsets(text, add_special_tokens).map_err(cannot_encode)?;
-        Ok((ids(&encoding), encoding.get_offsets().to_vec()))
+        let chars = TokenChars { n_chars: text.chars().count(), of_token: encoding.get_offsets().to_vec() };
+        Ok((ids(&encoding), chars))
     }
 
     /// Text of token ids; ids without a token stand for nothing.

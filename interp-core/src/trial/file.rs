@@ -3,14 +3,24 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::Trial;
-use super::line::LineReader;
+use super::line::{Checked, check};
 use crate::error::{Error, Result};
 use crate::prompt::PromptReader;
+
+/// Lines held in memory as text at a time.
+const BATCH: usize = 2048;
+
+/// Fewer are not worth a thread.
+const MIN_LINES_PER_THREAD: usize = 32;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How trials are made of lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,34 +65,23 @@ pub struct Note {
 impl TrialFile {
     /// Reads and checks every line. Errs only if the file cannot be read or holds no line at all.
     pub fn read(path: &Path, prompts: &PromptReader<'_>, options: TrialOptions) -> Result<Self> {
-        let mut file = BufReader::new(File::open(path).map_err(Error::io("read", path))?);
-        let reader = LineReader { prompts, options };
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let mut lines = Lines { path, file: BufReader::new(file), number: 0, hash: Sha256::new() };
         let mut out = Self { trials: Vec::new(), bad_lines: Vec::new(), notes: Vec::new(), sha256: String::new() };
         let mut seen: HashMap<String, usize> = HashMap::new();
-        let mut hash = Sha256::new();
-        let mut bytes = Vec::new();
-        for line in 1.. {
-            bytes.clear();
-            if file.read_until(b'\n', &mut bytes).map_err(Error::io("read", path))? == 0 {
+        loop {
+            let batch = lines.batch()?;
+            if batch.is_empty() {
                 break;
             }
-            hash.update(&bytes);
-            let content = if line == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes) } else { &bytes };
-            let content = content.trim_ascii_end();
-            if content.is_empty() {
-                continue;
-            }
-            let place = format!("{}:{line}", path.display());
-            let mut notes = Vec::new();
-            let trials = reader
-                .read(content, line, &place, &mut notes)
-                .and_then(|trials| claim_ids(trials, &mut seen, line, &place));
-            match trials {
-                Ok(trials) => {
-                    out.trials.extend(trials);
-                    out.notes.extend(notes.into_iter().map(|text| Note { line, text }));
+            for (line, checked) in check_batch(&batch, prompts, options) {
+                match checked.and_then(|checked| claim_ids(checked, &mut seen, line)) {
+                    Ok(Checked { trials, notes }) => {
+                        out.trials.extend(trials);
+                        out.notes.extend(notes.into_iter().map(|text| Note { line: line.number, text }));
+                    }
+                    Err(error) => out.bad_lines.push(BadLine { line: line.number, error }),
                 }
-                Err(error) => out.bad_lines.push(BadLine { line, error }),
             }
         }
         if out.trials.is_empty() && out.bad_lines.is_empty() {
@@ -92,24 +91,83 @@ impl TrialFile {
                 hint: Some("write one JSON object per line: {\"base\": …, \"target\": …}".into()),
             });
         }
-        out.sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        out.sha256 = lines.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(out)
     }
 }
 
+/// A line that is not blank, without its end.
+struct RawLine {
+    number: usize,
+    place: String,
+    bytes: Vec<u8>,
+}
+
+/// Walks through the file, hashing what it reads.
+struct Lines<'a> {
+    path: &'a Path,
+    file: BufReader<File>,
+    number: usize,
+    hash: Sha256,
+}
+
+impl Lines<'_> {
+    /// The next lines, up to [`BATCH`] of them; none at the end of the file.
+    fn batch(&mut self) -> Result<Vec<RawLine>> {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH {
+            let mut bytes = Vec::new();
+            if self.file.read_until(b'\n', &mut bytes).map_err(Error::io("read", self.path))? == 0 {
+                break;
+            }
+            self.hash.update(&bytes);
+            self.number += 1;
+            if self.number == 1 && bytes.starts_with(BYTE_ORDER_MARK) {
+                bytes.drain(..BYTE_ORDER_MARK.len());
+            }
+            bytes.truncate(bytes.trim_ascii_end().len());
+            if !bytes.is_empty() {
+                batch.push(RawLine {
+                    number: self.number,
+                    place: format!("{}:{}", self.path.display(), self.number),
+                    bytes,
+                });
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// Checks lines side by side, since tokenising takes nearly all the time; results are in file order.
+fn check_batch<'a>(
+    batch: &'a [RawLine],
+    prompts: &PromptReader<'_>,
+    options: TrialOptions,
+) -> impl Iterator<Item = (&'a RawLine, Result<Checked>)> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let per_thread = batch.len().div_ceil(threads).max(MIN_LINES_PER_THREAD);
+    let check = |line: &RawLine| check(&line.bytes, line.number, &line.place, prompts, options);
+    let checked: Vec<Vec<Result<Checked>>> = std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            batch.chunks(per_thread).map(|lines| scope.spawn(move || lines.iter().map(check).collect())).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    batch.iter().zip(checked.into_iter().flatten())
+}
+
 /// Takes the ids of a line's trials, all or none.
-fn claim_ids(trials: Vec<Trial>, seen: &mut HashMap<String, usize>, line: usize, place: &str) -> Result<Vec<Trial>> {
-    for Trial { id, .. } in &trials {
+fn claim_ids(checked: Checked, seen: &mut HashMap<String, usize>, line: &RawLine) -> Result<Checked> {
+    for Trial { id, .. } in &checked.trials {
         if let Some(first) = seen.get(id) {
             return Err(Error::Prompt {
-                place: place.into(),
+                place: line.place.clone(),
                 problem: format!("the id `{id}` is taken by line {first}"),
                 hint: Some("ids name rows of the results and must differ".into()),
             });
         }
     }
-    seen.extend(trials.iter().map(|trial| (trial.id.clone(), line)));
-    Ok(trials)
+    seen.extend(checked.trials.iter().map(|trial| (trial.id.clone(), line.number)));
+    Ok(checked)
 }
 
 #[cfg(test)]

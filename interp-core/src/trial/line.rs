@@ -27,29 +27,54 @@ struct TargetSpec {
     incorrect: Option<Answer>,
 }
 
-/// Reads lines under the same options. `place` names the line in errors (`trials.jsonl:12`).
-pub(super) struct LineReader<'a> {
-    pub(super) prompts: &'a PromptReader<'a>,
-    pub(super) options: TrialOptions,
+/// What a good line gives.
+pub(super) struct Checked {
+    /// The line's trial, then, under `swap`, its mirror image.
+    pub(super) trials: Vec<Trial>,
+    /// What was decided on the user's behalf.
+    pub(super) notes: Vec<String>,
 }
 
-impl LineReader<'_> {
-    /// The line's trial, then, under `swap`, its mirror image. What a reader should know of them goes to `notes`.
-    pub(super) fn read(&self, bytes: &[u8], number: usize, place: &str, notes: &mut Vec<String>) -> Result<Vec<Trial>> {
-        let line = parse(bytes).map_err(|problem| refuse(place, problem, None))?;
-        let base = self.prompts.read(&line.base, &format!("{place}: base"))?;
-        let source =
-            line.source.as_ref().map(|spec| self.prompts.read(spec, &format!("{place}: source"))).transpose()?;
+/// Checks line `number`, without its line end; `place` names it in errors (`trials.jsonl:12`).
+pub(super) fn check(
+    bytes: &[u8],
+    number: usize,
+    place: &str,
+    prompts: &PromptReader<'_>,
+    options: TrialOptions,
+) -> Result<Checked> {
+    let mut checker = Checker { prompts, options, place, notes: Vec::new() };
+    let trials = checker.trials(bytes, number)?;
+    Ok(Checked { trials, notes: checker.notes })
+}
 
-        let target = self.target(&line.target, &base, place, notes)?;
+struct Checker<'a> {
+    prompts: &'a PromptReader<'a>,
+    options: TrialOptions,
+    place: &'a str,
+    notes: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn trials(&mut self, bytes: &[u8], number: usize) -> Result<Vec<Trial>> {
+        let line = parse(bytes).map_err(|problem| self.refuse(problem, None))?;
+        let base = self.prompt(&line.base, "base")?;
+        let source = line.source.as_ref().map(|spec| self.prompt(spec, "source")).transpose()?;
+
+        let correct = self.token(&line.target.correct, &base, "target.correct")?;
+        let incorrect = match &line.target.incorrect {
+            Some(answer) => Some(self.token(answer, &base, "target.incorrect")?),
+            None => None,
+        };
+        let target = self.target(correct, incorrect)?;
         if let Some(answer) = &line.base.answer
-            && self.token(answer, &base, "base.answer", place, notes)? != target.correct
+            && self.token(answer, &base, "base.answer")? != correct
         {
-            return Err(refuse(place, "base.answer is not target.correct", Some("leave base.answer out")));
+            return Err(self.refuse("base.answer is not target.correct", Some("leave base.answer out")));
         }
         let source_answer = match (&line.source, &source) {
             (Some(PromptSpec { answer: Some(answer), .. }), Some(source)) => {
-                Some(self.token(answer, source, "source.answer", place, notes)?)
+                Some(self.token(answer, source, "source.answer")?)
             }
             _ => None,
         };
@@ -66,9 +91,9 @@ impl LineReader<'_> {
             return Ok(vec![trial]);
         }
         let Some(source) = source else {
-            return Err(refuse(place, "it has no `source`, so it cannot be swapped", Some("leave out --swap")));
+            return Err(self.refuse("it has no `source`, so it cannot be swapped", Some("leave out --swap")));
         };
-        let swapped = self.swapped(&trial, &line.target, &source, place, notes)?;
+        let swapped = self.swapped(&trial, &line.target, source)?;
         Ok(vec![trial, swapped])
     }
 
@@ -76,64 +101,54 @@ impl LineReader<'_> {
     ///
     /// The source's answer is `incorrect` unless the file says that it is `correct` (SPEC 1.2: the prompts of an
     /// abstract pair have the same answer, by different rules); only in the first case do the targets change places.
-    fn swapped(
-        &self,
-        trial: &Trial,
-        target: &TargetSpec,
-        source: &ReadPrompt,
-        place: &str,
-        notes: &mut Vec<String>,
-    ) -> Result<Trial> {
+    fn swapped(&mut self, trial: &Trial, target: &TargetSpec, source: ReadPrompt) -> Result<Trial> {
         let Some(incorrect) = &target.incorrect else {
-            return Err(refuse(place, "it has no target.incorrect, so it cannot be swapped", Some("leave out --swap")));
+            return Err(self.refuse("it has no target.incorrect, so it cannot be swapped", Some("leave out --swap")));
         };
-        let correct = self.token(&target.correct, source, "target.correct after source", place, notes)?;
-        let incorrect = self.token(incorrect, source, "target.incorrect after source", place, notes)?;
+        let correct = self.token(&target.correct, &source, "target.correct after source")?;
+        let incorrect = self.token(incorrect, &source, "target.incorrect after source")?;
         let target = match trial.source_answer {
-            None => Target { correct: incorrect, incorrect: Some(correct) },
-            Some(answer) if answer == incorrect => Target { correct: incorrect, incorrect: Some(correct) },
-            Some(answer) if answer == correct => Target { correct, incorrect: Some(incorrect) },
-            Some(_) => {
+            Some(answer) if answer == correct => self.target(correct, Some(incorrect))?,
+            Some(answer) if answer != incorrect => {
                 let problem = "source.answer is neither of its targets, so it cannot be swapped";
-                return Err(refuse(place, problem, Some("leave out --swap, and write the other way round as a trial")));
+                return Err(self.refuse(problem, Some("leave out --swap, and write the other way round as a trial")));
             }
+            _ => self.target(incorrect, Some(correct))?,
         };
         Ok(Trial {
             id: format!("{}~swap", trial.id),
             cluster: trial.cluster.clone(),
             direction: Some(trial.direction.as_ref().map_or_else(|| "swap".into(), |label| format!("{label}~swap"))),
-            base: source.prompt.clone(),
+            base: source.prompt,
             source: Some(trial.base.clone()),
             source_answer: Some(trial.target.correct),
             target,
         })
     }
 
-    fn target(&self, target: &TargetSpec, base: &ReadPrompt, place: &str, notes: &mut Vec<String>) -> Result<Target> {
-        let correct = self.token(&target.correct, base, "target.correct", place, notes)?;
-        let incorrect = target.incorrect.as_ref();
-        let incorrect =
-            incorrect.map(|answer| self.token(answer, base, "target.incorrect", place, notes)).transpose()?;
+    fn prompt(&self, spec: &PromptSpec, part: &str) -> Result<ReadPrompt> {
+        self.prompts.read(spec, &format!("{}: {part}", self.place))
+    }
+
+    fn target(&self, correct: i64, incorrect: Option<i64>) -> Result<Target> {
         if incorrect == Some(correct) {
             let problem = format!("target.correct and target.incorrect are the same token, {correct}");
-            return Err(refuse(place, problem, None));
+            return Err(self.refuse(problem, None));
         }
         Ok(Target { correct, incorrect })
     }
 
-    fn token(
-        &self,
-        answer: &Answer,
-        after: &ReadPrompt,
-        what: &str,
-        place: &str,
-        notes: &mut Vec<String>,
-    ) -> Result<i64> {
-        let token = self.prompts.next_token(after, answer, self.options.first_token, &format!("{place}: {what}"))?;
+    fn token(&mut self, answer: &Answer, after: &ReadPrompt, what: &str) -> Result<i64> {
+        let place = format!("{}: {what}", self.place);
+        let token = self.prompts.next_token(after, answer, self.options.first_token, &place)?;
         if let (Answer::Text(text), 2..) = (answer, token.n_tokens) {
-            notes.push(format!("{what} {text:?} is {} tokens; the first, {}, is used", token.n_tokens, token.id));
+            self.notes.push(format!("{what} {text:?} is {} tokens; the first, {}, is used", token.n_tokens, token.id));
         }
         Ok(token.id)
+    }
+
+    fn refuse(&self, problem: impl Into<String>, hint: Option<&str>) -> Error {
+        Error::Prompt { place: self.place.into(), problem: problem.into(), hint: hint.map(str::to_owned) }
     }
 }
 
@@ -152,8 +167,4 @@ fn parse(bytes: &[u8]) -> Result<Line, String> {
             _ => format!("malformed JSON: {message} (column {})", error.column()),
         }
     })
-}
-
-fn refuse(place: &str, problem: impl Into<String>, hint: Option<&str>) -> Error {
-    Error::Prompt { place: place.into(), problem: problem.into(), hint: hint.map(str::to_owned) }
 }
