@@ -3,6 +3,7 @@
 //! Two axes make a heatmap, one axis of names (sets, spans) makes bars, one axis of numbers (layers, positions) a line.
 //! Layout (`heatmap`, `profile`) is a pure function from a [`Figure`] to a scene of shapes; `render` turns a scene into bytes.
 
+mod font;
 mod heatmap;
 mod palette;
 mod profile;
@@ -61,9 +62,12 @@ fn scene(figure: &Figure) -> Result<Scene> {
         return refuse(format!("a grid over ({}) is neither one nor two axes of cells", names.join(", ")));
     }
     if figure.values.len() != cells || figure.intervals.len() != cells {
-        return refuse(format!("{} values and {} intervals for {cells} cells", figure.values.len(), figure.intervals.len()));
+        return refuse(format!(
+            "{} values and {} intervals for {cells} cells",
+            figure.values.len(),
+            figure.intervals.len()
+        ));
     }
-    render::register_fonts()?;
     Ok(if figure.axes.len() == 2 { heatmap::layout(figure) } else { profile::layout(figure) })
 }
 
@@ -131,6 +135,18 @@ fn number(value: f64) -> String {
     match magnitude {
         -3..=4 => minus(format!("{value:.*}", (2 - magnitude).clamp(0, 5) as usize)),
         _ => minus(format!("{value:.2e}")),
+    }
+}
+
+/// A value with a fixed number of decimals, so that a column of them can be compared: `digits` significant ones in `largest`.
+fn fixed(value: f64, largest: f64, digits: i32) -> String {
+    match largest.log10().floor() as i32 {
+        magnitude @ -3..=4 => {
+            let text = format!("{value:.*}", (digits - 1 - magnitude).max(0) as usize);
+            let is_zero = text.chars().all(|c| "-0.".contains(c));
+            minus(if is_zero { text.replace('-', "") } else { text })
+        }
+        _ => number(value),
     }
 }
 
@@ -205,6 +221,7 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!(number(-0.88643), "−0.886");
+        assert_eq!((fixed(-1e-9, 0.5, 3), fixed(-0.25, 1.3, 3)), ("0.000".into(), "−0.25".into()));
         assert_eq!(number(12.345), "12.3");
         assert_eq!(number(1234.5), "1234");
         assert_eq!(number(0.0012345), "0.00123");

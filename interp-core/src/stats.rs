@@ -277,7 +277,8 @@ mod tests {
         }
         let labels: Vec<Option<String>> = (0..2 * n_clusters).map(|t| Some((t / 2).to_string())).collect();
         let covered = |clusters: &Clusters| {
-            let cells = summarize(&rows(&values), clusters, &Bootstrap { resamples: 500, ..Bootstrap::default() }).unwrap();
+            let cells =
+                summarize(&rows(&values), clusters, &Bootstrap { resamples: 500, ..Bootstrap::default() }).unwrap();
             cells.iter().filter(|cell| cell.ci.is_some_and(|[lo, hi]| lo <= 0.0 && 0.0 <= hi)).count() as f64
                 / n_cells as f64
         };

@@ -16,7 +16,11 @@ pub fn encode<T: npyz::AutoSerialize + Copy>(shape: &[usize], values: &[T]) -> V
     assert_eq!(values.len(), shape.iter().product::<usize>(), "values of an array of shape {shape:?}");
     let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
     let mut bytes = Vec::with_capacity(128 + size_of_val(values));
-    let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut bytes).begin_nd()
+    let mut writer = npyz::WriteOptions::new()
+        .default_dtype()
+        .shape(&shape)
+        .writer(&mut bytes)
+        .begin_nd()
         .expect("memory takes every header");
     writer.extend(values.iter().copied()).expect("memory takes every number");
     writer.finish().expect("the number of values was checked");

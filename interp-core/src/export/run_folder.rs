@@ -298,12 +298,10 @@ fn difference(at: &str, found: &Value, wanted: &Value) -> Option<(String, String
             })
             .next()
         }
-        (Value::Array(a), Value::Array(b)) => {
-            (0..a.len().max(b.len())).find_map(|i| match (a.get(i), b.get(i)) {
-                (Some(a), Some(b)) => difference(&format!("{at}[{i}]"), a, b),
-                (a, b) => Some((format!("{at}[{i}]"), short(a), short(b))),
-            })
-        }
+        (Value::Array(a), Value::Array(b)) => (0..a.len().max(b.len())).find_map(|i| match (a.get(i), b.get(i)) {
+            (Some(a), Some(b)) => difference(&format!("{at}[{i}]"), a, b),
+            (a, b) => Some((format!("{at}[{i}]"), short(a), short(b))),
+        }),
         (a, b) => Some((at.into(), short(Some(a)), short(Some(b)))),
     }
 }

@@ -113,7 +113,9 @@ impl Study {
                 let unfinished = dir.join("partial").is_dir();
                 let (problem, hint) = match (unfinished, dir.is_dir()) {
                     (true, _) => ("the run in this folder is not finished", "the command that started it resumes it"),
-                    (_, true) => ("not an output folder: no run.json", "give the folder that `interp sweep --out` wrote"),
+                    (_, true) => {
+                        ("not an output folder: no run.json", "give the folder that `interp sweep --out` wrote")
+                    }
                     _ => ("no such folder", "give the folder that `interp sweep --out` wrote"),
                 };
                 return Err(Error::File { path: dir.into(), problem: problem.into(), hint: Some(hint.into()) });

@@ -51,7 +51,10 @@ impl Study {
             n => format!("mean over {n} trials"),
         };
         Figure {
-            title: format!("Effect per {}", layout.axes.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(" and ")),
+            title: format!(
+                "Effect per {}",
+                layout.axes.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(" and ")
+            ),
             subtitle: format!("{}{trials}", site.unwrap_or_default()),
             metric: layout.metrics[summary.metric].clone(),
             axes: layout.axes.clone(),

@@ -1,10 +1,10 @@
 //! Two axes: cells in a diverging colour, the strongest outlined and listed. Layout only.
 
+use super::font;
 use super::palette::{self, Rgb};
-use super::render::text_width;
 use super::scene::{Align, Scene};
-use super::{Figure, axis_title, number, round_step, tick, tick_labels};
-use crate::scores::cell_label;
+use super::{Figure, axis_title, fixed, round_step, tick, tick_labels};
+use crate::scores::{Coordinate, cell_label};
 
 const MARGIN: i32 = 18;
 const TITLE: i32 = 16;
@@ -21,8 +21,10 @@ pub fn layout(figure: &Figure) -> Scene {
     let (rows, columns) = (figure.axes[0].labels.len() as i32, figure.axes[1].labels.len() as i32);
     let cell = (ROOM.0 / columns).min(ROOM.1 / rows).clamp(CELL.0, CELL.1);
     let (row_ticks, column_ticks) = (tick_labels(&figure.axes[0]), tick_labels(&figure.axes[1]));
-    let widest = |labels: &[String]| labels.iter().map(|label| text_width(label, SMALL)).max().unwrap_or(0);
-    let upright = widest(&column_ticks) > (2 * cell).max(24);
+    let widest = |labels: &[String]| labels.iter().map(|label| font::width(label, SMALL, false)).max().unwrap_or(0);
+    // Numbers are thinned where they do not fit, names are turned: a missing name cannot be guessed.
+    let named = matches!(figure.axes[1].coordinate(0), Coordinate::Name(_));
+    let upright = named && widest(&column_ticks) + 4 > cell;
     let ticks_height = if upright { widest(&column_ticks) + 6 } else { 16 };
 
     let mut scene = Scene::default();
@@ -32,7 +34,9 @@ pub fn layout(figure: &Figure) -> Scene {
     draw_cells(&mut scene, figure, (x0, y0), cell);
     draw_row_ticks(&mut scene, &row_ticks, (x0, y0), cell);
     draw_column_ticks(&mut scene, &column_ticks, (x0, y0 + grid_h), cell, upright);
-    scene.text(axis_title(&figure.axes[0]), MARGIN + 6, y0 + grid_h / 2, TEXT + 1, Align::Middle, palette::INK).upright = true;
+    scene
+        .text(axis_title(&figure.axes[0]), MARGIN + 6, y0 + grid_h / 2, TEXT + 1, Align::Middle, palette::INK)
+        .upright = true;
     let axis_y = y0 + grid_h + ticks_height + 14;
     scene.text(axis_title(&figure.axes[1]), x0 + grid_w / 2, axis_y, TEXT + 1, Align::Middle, palette::INK);
 
@@ -45,7 +49,7 @@ pub fn layout(figure: &Figure) -> Scene {
 
     scene.text(&figure.title, MARGIN, MARGIN + TITLE / 2, TITLE, Align::Start, palette::INK).bold = true;
     scene.text(&figure.subtitle, MARGIN, MARGIN + TITLE + 12, TEXT, Align::Start, palette::SOFT);
-    let title_right = MARGIN + text_width(&figure.title, TITLE + 1).max(text_width(&figure.subtitle, TEXT));
+    let title_right = MARGIN + font::width(&figure.title, TITLE, true).max(font::width(&figure.subtitle, TEXT, false));
     scene.width = right.max(title_right).max(legend_right) + MARGIN;
     scene.height = axis_y.max(y0 + side_h).max(list_bottom).max(legend_y) + MARGIN;
     scene
@@ -60,18 +64,20 @@ fn draw_cells(scene: &mut Scene, figure: &Figure, (x0, y0): (i32, i32), cell: i3
     for (index, &value) in figure.values.iter().enumerate() {
         let (x, y) = (x0 + index as i32 % columns * cell, y0 + index as i32 / columns * cell);
         if value.is_nan() {
-            hatch(scene, (x, y), cell - gap);
+            hatch(scene, (x, y), cell);
             continue;
         }
         let fill = fill(figure, index, largest);
         scene.rect(x, y, cell - gap, cell - gap, fill);
         if cell >= CELL_WITH_VALUE {
             let (x, y) = (x + (cell - gap) / 2, y + (cell - gap) / 2);
-            scene.text(number(value), x, y, SMALL, Align::Middle, palette::ink_on(fill));
+            scene.text(fixed(value, largest, 3), x, y, SMALL, Align::Middle, palette::ink_on(fill));
         }
     }
     scene.frame(x0 - 1, y0 - 1, columns * cell + 2 - gap, rows * cell + 2 - gap, palette::FRAME, 1);
-    for &index in &strongest(figure) {
+    // On a small grid ten outlines would say nothing.
+    let outlined = (figure.values.len() / 8).max(1);
+    for &index in strongest(figure).iter().take(outlined) {
         let (x, y) = (x0 + index as i32 % columns * cell, y0 + index as i32 / columns * cell);
         scene.frame(x - 1, y - 1, cell + 2 - gap, cell + 2 - gap, palette::INK, if cell >= 14 { 2 } else { 1 });
     }
@@ -113,8 +119,8 @@ fn draw_row_ticks(scene: &mut Scene, labels: &[String], (x0, y0): (i32, i32), ce
 }
 
 fn draw_column_ticks(scene: &mut Scene, labels: &[String], (x0, y1): (i32, i32), cell: i32, upright: bool) {
-    let widest = labels.iter().map(|label| text_width(label, SMALL)).max().unwrap_or(0);
-    let room = if upright { SMALL + 2 } else { widest + 6 };
+    let widest = labels.iter().map(|label| font::width(label, SMALL, false)).max().unwrap_or(0);
+    let room = if upright { SMALL + 2 } else { widest + 4 };
     for (i, label) in labels.iter().enumerate().step_by(thinning(cell, room)) {
         let x = x0 + i as i32 * cell + cell / 2;
         scene.line(vec![(x, y1 + 1), (x, y1 + 4)], palette::FRAME, 1);
@@ -141,7 +147,7 @@ fn draw_color_bar(scene: &mut Scene, figure: &Figure, (x, y): (i32, i32), height
         let at = y + ((1.0 - value / largest) / 2.0 * f64::from(height - 1)).round() as i32;
         scene.line(vec![(x + BAR_WIDTH, at), (x + BAR_WIDTH + 4, at)], palette::FRAME, 1);
         let label = tick(value, step);
-        right = right.max(text_width(&label, SMALL));
+        right = right.max(font::width(&label, SMALL, false));
         scene.text(label, x + BAR_WIDTH + 7, at, SMALL, Align::Start, palette::INK);
     }
     let label_x = x + BAR_WIDTH + 7 + right + 14;
@@ -158,14 +164,15 @@ fn draw_list(scene: &mut Scene, figure: &Figure, (x, y): (i32, i32), height: i32
         return (x, y);
     }
     scene.text("Largest |δ|", x, y + 6, TEXT, Align::Start, palette::INK).bold = true;
+    let value = |cell: &usize| fixed(figure.values[*cell], figure.largest(), 4);
     let label = |cell: &usize| cell_label(&figure.axes, *cell);
-    let names = cells[..shown].iter().map(|cell| text_width(&label(cell), TEXT)).max().unwrap_or(0);
-    let values = cells[..shown].iter().map(|&cell| text_width(&number(figure.values[cell]), TEXT)).max().unwrap_or(0);
-    let right = x + (names + 16 + values).max(text_width("Largest |δ|", TEXT + 1));
+    let names = cells[..shown].iter().map(|cell| font::width(&label(cell), TEXT, false)).max().unwrap_or(0);
+    let values = cells[..shown].iter().map(|cell| font::width(&value(cell), TEXT, false)).max().unwrap_or(0);
+    let right = x + (names + 16 + values).max(font::width("Largest |δ|", TEXT, true));
     for (i, cell) in cells[..shown].iter().enumerate() {
         let y = y + 26 + i as i32 * line;
         scene.text(label(cell), x, y, TEXT, Align::Start, palette::INK);
-        scene.text(number(figure.values[*cell]), right, y, TEXT, Align::End, palette::INK);
+        scene.text(value(cell), right, y, TEXT, Align::End, palette::INK);
     }
     (right, y + 26 + shown as i32 * line)
 }
@@ -176,7 +183,7 @@ fn draw_legend(scene: &mut Scene, figure: &Figure, (mut x, y): (i32, i32)) -> (i
     let mut entry = |scene: &mut Scene, text: &str| {
         scene.frame(x - 1, y - 1, box_size + 2, box_size + 2, palette::FRAME, 1);
         scene.text(text, x + box_size + 6, y + box_size / 2, SMALL, Align::Start, palette::SOFT);
-        x += box_size + 6 + text_width(text, SMALL) + 20;
+        x += box_size + 6 + font::width(text, SMALL, false) + 20;
     };
     if (0..figure.values.len()).any(|cell| figure.is_below_floor(cell) && !figure.values[cell].is_nan()) {
         scene.rect(start, y, box_size, box_size, palette::BELOW_FLOOR);

@@ -1,9 +1,9 @@
 //! One axis: bars for names (sets, spans), a line for numbers (layers, positions), both with intervals. Layout only.
 
+use super::font;
 use super::palette;
-use super::render::text_width;
 use super::scene::{Align, Scene, Shape};
-use super::{Figure, axis_title, number, round_step, tick, tick_labels};
+use super::{Figure, axis_title, fixed, round_step, tick, tick_labels};
 use crate::scores::Coordinate;
 
 const MARGIN: i32 = 18;
@@ -17,8 +17,13 @@ pub fn layout(figure: &Figure) -> Scene {
     scene.text(&figure.title, MARGIN, MARGIN + TITLE / 2, TITLE, Align::Start, palette::INK).bold = true;
     scene.text(&figure.subtitle, MARGIN, MARGIN + TITLE + 12, TEXT, Align::Start, palette::SOFT);
     let top = MARGIN + TITLE + if figure.subtitle.is_empty() { 16 } else { 34 };
-    if numeric { line(&mut scene, figure, top) } else { bars(&mut scene, figure, top) }
-    let title_right = MARGIN + text_width(&figure.title, TITLE + 1).max(text_width(&figure.subtitle, TEXT)) + MARGIN;
+    if numeric {
+        line(&mut scene, figure, top)
+    } else {
+        bars(&mut scene, figure, top)
+    }
+    let title_right =
+        MARGIN + font::width(&figure.title, TITLE, true).max(font::width(&figure.subtitle, TEXT, false)) + MARGIN;
     scene.width = scene.width.max(title_right);
     scene
 }
@@ -55,7 +60,7 @@ fn bars(scene: &mut Scene, figure: &Figure, top: i32) {
     let labels = tick_labels(&figure.axes[0]);
     let n = labels.len() as i32;
     let row = (640 / n).clamp(13, 28);
-    let left = MARGIN + labels.iter().map(|label| text_width(label, SMALL)).max().unwrap_or(0) + 10;
+    let left = MARGIN + labels.iter().map(|label| font::width(label, SMALL, false)).max().unwrap_or(0) + 10;
     let scale = Scale::new(figure, left, left + 440);
     let bottom = top + n * row;
     for value in scale.ticks() {
@@ -78,7 +83,7 @@ fn bars(scene: &mut Scene, figure: &Figure, top: i32) {
             scene.line(vec![(lo, y), (hi, y)], palette::INK, 1);
             [lo, hi].into_iter().for_each(|x| scene.line(vec![(x, y - 3), (x, y + 3)], palette::INK, 1));
         }
-        scene.text(number(value), value_x, y, SMALL, Align::Start, palette::INK);
+        scene.text(fixed(value, figure.largest(), 3), value_x, y, SMALL, Align::Start, palette::INK);
     }
     scene.line(vec![(scale.at(0.0), top), (scale.at(0.0), bottom)], palette::INK, 1);
     scene.text(figure.quantity(), (left + scale.to) / 2, bottom + 34, TEXT + 1, Align::Middle, palette::INK);
@@ -90,7 +95,7 @@ fn line(scene: &mut Scene, figure: &Figure, top: i32) {
     let bottom = top + 280;
     let scale = Scale::new(figure, bottom, top);
     let ticks = scale.ticks();
-    let widest = ticks.iter().map(|&value| text_width(&tick(value, scale.step), SMALL)).max().unwrap_or(0);
+    let widest = ticks.iter().map(|&value| font::width(&tick(value, scale.step), SMALL, false)).max().unwrap_or(0);
     let (left, width) = (MARGIN + 20 + widest + 8, 600);
     for value in ticks {
         let y = scale.at(value);
@@ -113,14 +118,14 @@ fn line(scene: &mut Scene, figure: &Figure, top: i32) {
     scene.line(vec![(left, scale.at(0.0)), (left + width, scale.at(0.0))], palette::FRAME, 1);
     for run in measured.chunk_by(|a, b| a + 1 == *b) {
         let points: Vec<(i32, i32)> = run.iter().map(|&i| (x(i), scale.at(figure.values[i]))).collect();
+        scene.line(points.clone(), palette::NEGATIVE, 2);
         if labels.len() <= 100 || points.len() == 1 {
             let color = |i: usize| if figure.is_below_floor(i) { palette::FRAME } else { palette::NEGATIVE };
             let dots = run.iter().zip(&points);
             scene.shapes.extend(dots.map(|(&i, &(x, y))| Shape::Dot { x, y, radius: 3, fill: color(i) }));
         }
-        scene.line(points, palette::NEGATIVE, 2);
     }
-    let room = labels.iter().map(|label| text_width(label, SMALL)).max().unwrap_or(0) + 8;
+    let room = labels.iter().map(|label| font::width(label, SMALL, false)).max().unwrap_or(0) + 8;
     let each = ((width - 24) / last).max(1);
     let step = [1, 2, 4, 8, 16, 32, 64, 128, 256].into_iter().find(|step| step * each >= room).unwrap_or(512);
     for (i, label) in labels.iter().enumerate().step_by(step as usize) {

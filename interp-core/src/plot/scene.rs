@@ -13,13 +13,38 @@ pub struct Scene {
 #[derive(Debug)]
 pub enum Shape {
     /// Filled, without a border.
-    Rect { x: i32, y: i32, w: i32, h: i32, fill: Rgb },
+    Rect {
+        x: i32,
+        y: i32,
+        w: i32,
+        h: i32,
+        fill: Rgb,
+    },
     /// A border of `width` drawn inwards.
-    Frame { x: i32, y: i32, w: i32, h: i32, color: Rgb, width: i32 },
-    Line { points: Vec<(i32, i32)>, color: Rgb, width: i32 },
+    Frame {
+        x: i32,
+        y: i32,
+        w: i32,
+        h: i32,
+        color: Rgb,
+        width: i32,
+    },
+    Line {
+        points: Vec<(i32, i32)>,
+        color: Rgb,
+        width: i32,
+    },
     /// Filled, without a border.
-    Polygon { points: Vec<(i32, i32)>, fill: Rgb },
-    Dot { x: i32, y: i32, radius: i32, fill: Rgb },
+    Polygon {
+        points: Vec<(i32, i32)>,
+        fill: Rgb,
+    },
+    Dot {
+        x: i32,
+        y: i32,
+        radius: i32,
+        fill: Rgb,
+    },
     Text(Text),
 }
 
