@@ -1,5 +1,6 @@
 //! Every way a user's input can be wrong, with typed fields; knows nothing of tensors or of the command line.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Result of everything in this crate that can meet bad input.
@@ -96,6 +97,40 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// An output folder holds another run, or something that is no run at all.
+    #[error("{}: holds another run: `{field}` is {found} there and {wanted} here", path.display())]
+    OtherRun {
+        /// The output folder.
+        path: PathBuf,
+        /// First field that differs, dotted from the top.
+        field: String,
+        /// The value in the folder, as JSON, or `absent`.
+        found: String,
+        /// The value of this run, as JSON, or `absent`.
+        wanted: String,
+    },
+    /// Another process is writing the same output folder.
+    #[error("{}: another process is writing this folder", path.display())]
+    Busy {
+        /// The output folder.
+        path: PathBuf,
+    },
+    /// A statistic was asked for that cannot be computed.
+    #[error("{what} {value}: {problem}")]
+    Statistics {
+        /// `confidence level`, `resamples`, `trials`.
+        what: &'static str,
+        /// The value given.
+        value: String,
+        /// Why it cannot be.
+        problem: String,
+    },
+    /// A figure could not be drawn.
+    #[error("cannot draw the figure: {problem}")]
+    Figure {
+        /// What stood in the way.
+        problem: String,
+    },
     /// An edit was bound but never reached, which would make its measured effect meaningless.
     #[error("edit of {at} was never applied to {missed} of its {bound} places")]
     EditNeverFired {
@@ -133,7 +168,15 @@ impl Error {
             | Self::Prompt { hint, .. }
             | Self::Selector { hint, .. } => hint.as_deref(),
             Self::EditNeverFired { .. } => Some("this is a defect of interp: please report the command"),
-            Self::Io { .. } | Self::Json { .. } | Self::Torch { .. } => None,
+            Self::OtherRun { .. } => Some("give another folder, or repeat the command that made this one"),
+            Self::Busy { .. } => Some("wait for it to end, or give another folder"),
+            Self::Io { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                    Some("free some space; what was written before is kept")
+                }
+                _ => None,
+            },
+            Self::Json { .. } | Self::Torch { .. } | Self::Statistics { .. } | Self::Figure { .. } => None,
         }
     }
 }

@@ -9,9 +9,12 @@ pub mod config;
 pub mod error;
 pub mod hash;
 pub mod hub;
+pub mod export;
+pub mod plot;
 pub mod prompt;
 pub mod scores;
 pub mod site;
+pub mod stats;
 pub mod sweep;
 pub mod trial;
 

@@ -1,0 +1,334 @@
+//! Means, deviations, cluster bootstrap intervals and ranks. Plain slices in, numbers out; no tensors, no files, no names of heads.
+//!
+//! Trials made from the same material (the two directions of one draw, say) are not independent, so everything that
+//! speaks about uncertainty works on *clusters* of trials. The estimate itself is the mean over trials; when all
+//! clusters hold equally many trials it equals the mean of the cluster means.
+//! Permutation tests and multiple-comparison control belong beside this file, on the same [`Clusters`].
+
+use std::collections::HashMap;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::error::{Error, Result};
+
+/// Which trials belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clusters {
+    of_trial: Vec<usize>,
+    n: usize,
+    labelled: bool,
+}
+
+impl Clusters {
+    /// One label per trial; a trial without one is a cluster of its own. Numbered by first appearance.
+    pub fn new<S: AsRef<str>>(labels: &[Option<S>]) -> Self {
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        let mut n = 0;
+        let mut next = || {
+            n += 1;
+            n - 1
+        };
+        let of_trial = labels
+            .iter()
+            .map(|label| match label {
+                Some(label) => *numbers.entry(label.as_ref()).or_insert_with(&mut next),
+                None => next(),
+            })
+            .collect();
+        Self { of_trial, n, labelled: !numbers.is_empty() }
+    }
+
+    /// Number of clusters.
+    pub fn len(&self) -> usize {
+        self.n
+    }
+
+    /// Whether there are no trials at all.
+    pub fn is_empty(&self) -> bool {
+        self.n == 0
+    }
+
+    /// Whether any trial carried a label. If not, intervals assume that trials are independent, and a report should say so.
+    pub fn labelled(&self) -> bool {
+        self.labelled
+    }
+
+    /// Number of trials in each cluster.
+    fn sizes(&self) -> Vec<f64> {
+        let mut sizes = vec![0.0; self.n];
+        self.of_trial.iter().for_each(|&c| sizes[c] += 1.0);
+        sizes
+    }
+}
+
+/// How intervals are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bootstrap {
+    /// Confidence level, e.g. 0.95.
+    pub level: f64,
+    /// Number of resamples.
+    pub resamples: usize,
+    /// Seed; the same seed gives the same interval on every machine.
+    pub seed: u64,
+}
+
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Self { level: 0.95, resamples: 2000, seed: 0 }
+    }
+}
+
+/// What is known about one cell. All in the metric's unit; NaN and `None` where there is nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CellStats {
+    /// Mean over trials; NaN if any trial has no finite number here.
+    pub mean: f64,
+    /// Standard deviation over trials (ddof 1); NaN for one trial.
+    pub sd: f64,
+    /// Standard error of `mean`, robust to correlation within clusters: √(C/(C−1) Σ_c (T_c − n_c·mean)²) / n, with T_c the
+    /// sum over cluster c. With one trial per cluster it is sd/√n; NaN for one cluster.
+    pub se: f64,
+    /// Percentile interval of `mean` over resampled clusters; `None` for one cluster.
+    pub ci: Option<[f64; 2]>,
+}
+
+/// Cells computed together, so that their cluster sums stay in the processor's cache while all resamples pass over them.
+const BLOCK: usize = 64;
+
+/// Statistics of every cell. `trials[t]` holds one value per cell; all cells share one set of resampled clusters, so
+/// intervals of different cells may be compared.
+pub fn summarize(trials: &[&[f32]], clusters: &Clusters, bootstrap: &Bootstrap) -> Result<Vec<CellStats>> {
+    let wrong = |what, value: String, problem: &str| Err(Error::Statistics { what, value, problem: problem.into() });
+    if !(bootstrap.level > 0.0 && bootstrap.level < 1.0) {
+        return wrong("confidence level", bootstrap.level.to_string(), "must lie between 0 and 1");
+    }
+    if bootstrap.resamples == 0 {
+        return wrong("resamples", "0".into(), "an interval needs at least one");
+    }
+    let Some(n_cells) = trials.first().map(|cells| cells.len()) else {
+        return wrong("trials", "0".into(), "there is nothing to average");
+    };
+    if clusters.of_trial.len() != trials.len() || trials.iter().any(|cells| cells.len() != n_cells) {
+        return wrong("trials", trials.len().to_string(), "cells or cluster labels do not match in number");
+    }
+    let draws = Draws::new(clusters, bootstrap);
+    let starts: Vec<usize> = (0..n_cells).step_by(BLOCK).collect();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(starts.len().max(1));
+    // Blocks are independent and each is computed in a fixed order, so the number of workers changes no bit.
+    let parts: Vec<Vec<CellStats>> = std::thread::scope(|scope| {
+        let share = starts.len().div_ceil(workers).max(1);
+        let threads: Vec<_> = starts
+            .chunks(share)
+            .map(|starts| {
+                let draws = &draws;
+                scope.spawn(move || {
+                    let block = |&start: &usize| summarize_block(trials, start, clusters, draws, bootstrap.level);
+                    starts.iter().flat_map(block).collect()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("statistics do not panic")).collect()
+    });
+    Ok(parts.concat())
+}
+
+/// Indices from the largest value to the smallest; equal values keep their order (outer axis first), NaN come last.
+/// Zeros of either sign are equal.
+pub fn ranking(values: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    // Not total_cmp: it would put 0.0 before −0.0 and so break ties by sign instead of by place.
+    order.sort_by(|&a, &b| match (values[a].is_nan(), values[b].is_nan()) {
+        (false, false) => values[b].partial_cmp(&values[a]).expect("neither is NaN"),
+        (a, b) => a.cmp(&b),
+    });
+    order
+}
+
+/// The resampled clusters: per resample the clusters drawn, with how often, and the trials they hold.
+struct Draws {
+    counts: Vec<Vec<(u32, f64)>>,
+    trials: Vec<f64>,
+}
+
+impl Draws {
+    /// Empty for fewer than two clusters, where resampling says nothing.
+    fn new(clusters: &Clusters, bootstrap: &Bootstrap) -> Self {
+        let resamples = if clusters.n < 2 { 0 } else { bootstrap.resamples };
+        let sizes = clusters.sizes();
+        let mut rng = ChaCha8Rng::seed_from_u64(bootstrap.seed);
+        // Written out rather than taken from `rand`, whose ranges may change between versions; its bias is under 2⁻⁴⁰.
+        let mut below = |n: usize| ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize;
+        let mut draws = Self { counts: Vec::with_capacity(resamples), trials: Vec::with_capacity(resamples) };
+        for _ in 0..resamples {
+            let mut counts = vec![0u32; clusters.n];
+            (0..clusters.n).for_each(|_| counts[below(clusters.n)] += 1);
+            let drawn = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+            let drawn: Vec<(u32, f64)> = drawn.map(|(c, &count)| (c as u32, f64::from(count))).collect();
+            draws.trials.push(drawn.iter().map(|&(c, count)| count * sizes[c as usize]).sum());
+            draws.counts.push(drawn);
+        }
+        draws
+    }
+}
+
+fn summarize_block(trials: &[&[f32]], start: usize, clusters: &Clusters, draws: &Draws, level: f64) -> Vec<CellStats> {
+    let width = BLOCK.min(trials[0].len() - start);
+    let n = trials.len() as f64;
+    let mut sums = vec![[0.0f64; BLOCK]; clusters.n];
+    for (cells, &c) in trials.iter().zip(&clusters.of_trial) {
+        let row = &cells[start..start + width];
+        sums[c].iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+    }
+    let mut resampled = vec![Vec::with_capacity(draws.counts.len()); width];
+    for (drawn, size) in draws.counts.iter().zip(&draws.trials) {
+        let mut total = [0.0f64; BLOCK];
+        for &(c, count) in drawn {
+            total.iter_mut().zip(&sums[c as usize]).for_each(|(total, sum)| *total += count * sum);
+        }
+        resampled.iter_mut().zip(total).for_each(|(means, total)| means.push(total / size));
+    }
+    let sizes = clusters.sizes();
+    let cells = resampled.iter_mut().enumerate().map(|(i, resampled)| {
+        let values = || trials.iter().map(|cells| f64::from(cells[start + i]));
+        if values().any(|x| !x.is_finite()) {
+            return CellStats { mean: f64::NAN, sd: f64::NAN, se: f64::NAN, ci: None };
+        }
+        let mean = values().sum::<f64>() / n;
+        let sd = (values().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+        let spread: f64 = sums.iter().zip(&sizes).map(|(sum, size)| (sum[i] - size * mean).powi(2)).sum();
+        let c = clusters.n as f64;
+        let se = if c > 1.0 { (c / (c - 1.0) * spread).sqrt() / n } else { f64::NAN };
+        let tail = (1.0 - level) / 2.0;
+        let ci = (!resampled.is_empty()).then(|| {
+            resampled.sort_unstable_by(f64::total_cmp);
+            [quantile(resampled, tail), quantile(resampled, 1.0 - tail)]
+        });
+        CellStats { mean, sd, se, ci }
+    });
+    cells.collect()
+}
+
+/// Quantile with linear interpolation, as numpy's default.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let at = q * (sorted.len() - 1) as f64;
+    let below = at.floor() as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    sorted[below] + (at - below as f64) * (sorted[above] - sorted[below])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(values: &[Vec<f32>]) -> Vec<&[f32]> {
+        values.iter().map(Vec::as_slice).collect()
+    }
+
+    fn alone(n: usize) -> Clusters {
+        Clusters::new(&vec![None::<&str>; n])
+    }
+
+    #[test]
+    fn one_cell_by_hand() {
+        let values: Vec<Vec<f32>> = [2.0, 4.0, 4.0, 6.0].iter().map(|&x| vec![x]).collect();
+        let own = &summarize(&rows(&values), &alone(4), &Bootstrap::default()).unwrap()[0];
+        assert_eq!(own.mean, 4.0);
+        assert!((own.sd - (8.0f64 / 3.0).sqrt()).abs() < 1e-15);
+        assert!((own.se - own.sd / 2.0).abs() < 1e-15, "one trial per cluster: sd/√n");
+        // Two clusters of two: means 3 and 5, so se = sd of (3, 5) / √2 = 1; their resampled means are 3, 4 or 5.
+        let pairs = Clusters::new(&[Some("a"), Some("a"), Some("b"), Some("b")]);
+        let paired = &summarize(&rows(&values), &pairs, &Bootstrap::default()).unwrap()[0];
+        assert_eq!((paired.mean, paired.sd, paired.se), (own.mean, own.sd, 1.0));
+        assert_eq!(paired.ci, Some([3.0, 5.0]));
+    }
+
+    #[test]
+    fn unequal_clusters_keep_the_mean_over_trials() {
+        let values: Vec<Vec<f32>> = [0.0, 0.0, 0.0, 8.0].iter().map(|&x| vec![x]).collect();
+        let clusters = Clusters::new(&[Some("a"), Some("a"), Some("a"), Some("b")]);
+        let cell = &summarize(&rows(&values), &clusters, &Bootstrap::default()).unwrap()[0];
+        // T − n·mean is −6 and 6; √(2·72)/4 = 3.
+        assert_eq!((cell.mean, cell.se), (2.0, 3.0));
+    }
+
+    #[test]
+    fn nothing_to_say_stays_nothing() {
+        let values = vec![vec![1.0, f32::NAN], vec![2.0, f32::NAN]];
+        let cells = summarize(&rows(&values), &alone(2), &Bootstrap::default()).unwrap();
+        assert!(cells[0].ci.is_some());
+        assert!(cells[1].mean.is_nan() && cells[1].sd.is_nan() && cells[1].ci.is_none());
+        let one = summarize(&rows(&values), &Clusters::new(&[Some("a"), Some("a")]), &Bootstrap::default()).unwrap();
+        assert!(one[0].se.is_nan() && one[0].ci.is_none() && one[0].mean == 1.5);
+        assert!(summarize(&[], &alone(0), &Bootstrap::default()).is_err());
+        assert!(summarize(&rows(&values), &alone(2), &Bootstrap { level: 1.0, ..Bootstrap::default() }).is_err());
+    }
+
+    #[test]
+    fn intervals_cover_the_truth_about_as_often_as_they_say() {
+        // 400 independent cells of 60 clusters x 2 trials that share a common part within a cluster; the truth is 0.
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut uniform = || (rng.next_u32() as f32 / u32::MAX as f32) - 0.5;
+        let (n_clusters, n_cells) = (60, 400);
+        let mut values = Vec::new();
+        for _ in 0..n_clusters {
+            let common: Vec<f32> = (0..n_cells).map(|_| uniform()).collect();
+            (0..2).for_each(|_| values.push(common.iter().map(|c| c + 0.2 * uniform()).collect()));
+        }
+        let labels: Vec<Option<String>> = (0..2 * n_clusters).map(|t| Some((t / 2).to_string())).collect();
+        let covered = |clusters: &Clusters| {
+            let cells =
+                summarize(&rows(&values), clusters, &Bootstrap { resamples: 500, ..Bootstrap::default() }).unwrap();
+            cells.iter().filter(|cell| cell.ci.is_some_and(|[lo, hi]| lo <= 0.0 && 0.0 <= hi)).count() as f64
+                / n_cells as f64
+        };
+        let clustered = covered(&Clusters::new(&labels));
+        assert!((0.90..0.98).contains(&clustered), "{clustered}");
+        // Ignoring the clusters must be visibly too sure of itself, or the test would prove nothing.
+        let naive = covered(&alone(2 * n_clusters));
+        assert!(naive < 0.88, "{naive}");
+    }
+
+    #[test]
+    fn order_within_clusters_does_not_matter_and_seeds_repeat() {
+        // Multiples of 1/8 add exactly, so equality is exact.
+        let value = |t: usize, i: usize| ((t * 37 + i * 11) % 64) as f32 / 8.0;
+        let values: Vec<Vec<f32>> = (0..12).map(|t| (0..130).map(|i| value(t, i)).collect()).collect();
+        let label = |t: usize| Some((t % 4).to_string());
+        let order = [8, 5, 2, 11, 4, 1, 10, 3, 0, 9, 6, 7];
+        let (mut moved, mut labels) = (vec![Vec::new(); 12], vec![None; 12]);
+        for (to, &from) in order.iter().enumerate() {
+            moved[to] = values[from].clone();
+            labels[to] = label(from);
+        }
+        // Same order of first appearance (0, 1, 2, 3) means the same numbers and so the same draws.
+        assert_eq!(labels[..4].iter().flatten().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+        let clusters = Clusters::new(&(0..12).map(label).collect::<Vec<_>>());
+        let a = summarize(&rows(&values), &clusters, &Bootstrap::default()).unwrap();
+        let b = summarize(&rows(&moved), &Clusters::new(&labels), &Bootstrap::default()).unwrap();
+        for (a, b) in a.iter().zip(&b) {
+            assert_eq!((a.mean, a.se, a.ci), (b.mean, b.se, b.ci));
+        }
+        let intervals = |seed| {
+            let cells = summarize(&rows(&values), &alone(12), &Bootstrap { seed, ..Bootstrap::default() }).unwrap();
+            cells.iter().filter_map(|cell| cell.ci).flatten().map(f64::to_bits).collect::<Vec<_>>()
+        };
+        assert!(intervals(0) == intervals(0) && intervals(0) != intervals(1));
+    }
+
+    #[test]
+    fn a_48_by_40_sweep_of_200_trials_is_summarized_while_one_looks() {
+        let value = |t: usize, i: usize| ((t * 37 + i * 11) % 641) as f32;
+        let values: Vec<Vec<f32>> = (0..200).map(|t| (0..1920).map(|i| value(t, i)).collect()).collect();
+        let start = std::time::Instant::now();
+        summarize(&rows(&values), &alone(200), &Bootstrap::default()).unwrap();
+        // About 0.15 s in the dev profile; the bound leaves room for a busy machine.
+        assert!(start.elapsed().as_secs_f64() < 2.0, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn ranks_break_ties_by_place_and_put_nan_last() {
+        assert_eq!(ranking(&[0.0, f64::NAN, 1.0, -0.0, 0.0, 1.0]), [2, 5, 0, 3, 4, 1]);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.75), 3.0);
+    }
+}
