@@ -1,5 +1,9 @@
-//! The one integration-test binary: every file beside this one is a module of it.
+//! The one integration-test binary: every file beside this one is a module of it, and libtorch is linked once.
 
 mod checkpoint;
+mod common;
+mod hooks;
 mod hub;
+mod parity;
 mod prompt;
+mod sweep;

@@ -131,6 +131,9 @@ pub enum Error {
         /// What stood in the way.
         problem: String,
     },
+    /// A trial file without a single trial.
+    #[error("there is no trial to run")]
+    NoTrials,
     /// An edit was bound but never reached, which would make its measured effect meaningless.
     #[error("edit of {at} was never applied to {missed} of its {bound} places")]
     EditNeverFired {
@@ -176,7 +179,9 @@ impl Error {
                 }
                 _ => None,
             },
-            Self::Json { .. } | Self::Torch { .. } | Self::Statistics { .. } | Self::Figure { .. } => None,
+            Self::Json { .. } | Self::NoTrials | Self::Torch { .. } | Self::Statistics { .. } | Self::Figure { .. } => {
+                None
+            }
         }
     }
 }

@@ -1,15 +1,23 @@
 //! Exact per-head causal interventions on Qwen2.5-style decoders.
 //!
-//! Modules in reading order: the words (`error`, `site`, `config`), the files (`checkpoint`, `hub`, `hash`, `prompt`, `trial`),
-//! the forward pass (`device`, `hooks`, `decoder`), the experiment (`cache`, `intervention`, `generate`, `metric`,
-//! `scores`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`). `ARCHITECTURE.md` says who may import whom.
+//! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `hash`, `prompt`,
+//! `trial`), the forward pass (`device`, `hooks`, `decoder`), the experiment (`cache`, `intervention`, `generate`,
+//! `metric`, `scores`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`). `ARCHITECTURE.md` says who may
+//! import whom.
 
+pub mod cache;
 pub mod checkpoint;
 pub mod config;
+pub mod decoder;
+pub mod device;
 pub mod error;
-pub mod hash;
-pub mod hub;
 pub mod export;
+pub mod generate;
+pub mod hash;
+pub mod hooks;
+pub mod hub;
+pub mod intervention;
+pub mod metric;
 pub mod plot;
 pub mod prompt;
 pub mod scores;

@@ -193,6 +193,12 @@ impl Site {
         !matches!(self, Site::Embed | Site::LnFinal)
     }
 
+    /// Whether positions before the one that is read still matter in the last layer: they do up to its keys and values.
+    pub fn feeds_keys(self) -> bool {
+        use Site::{Embed, K, KCopy, ResidPre, RotK, V, VCopy};
+        matches!(self, Embed | ResidPre | K | V | RotK | KCopy | VCopy)
+    }
+
     /// Whether entries are attention from a destination to a source position.
     pub fn is_attention(self) -> bool {
         matches!(self, Site::Scores | Site::Pattern)

@@ -1,0 +1,149 @@
+//! Runs of unedited prompts and what is kept of them: [`ActivationCache`] (a recorder) and [`CleanRun`].
+
+use std::collections::{BTreeMap, HashMap};
+
+use tch::Tensor;
+
+use crate::decoder::{Decoder, Past, Start};
+use crate::hooks::Hooks;
+use crate::site::{HookPoint, Site};
+
+/// Records activations at the hook points asked for, as the pass made them. Pure observation: it returns what it was given.
+#[derive(Debug, Default)]
+pub struct ActivationCache {
+    acts: HashMap<HookPoint, Option<Tensor>>,
+    first_pos: HashMap<HookPoint, usize>,
+}
+
+impl ActivationCache {
+    /// A recorder of these hook points.
+    pub fn new(points: impl IntoIterator<Item = HookPoint>) -> Self {
+        Self { acts: points.into_iter().map(|at| (at, None)).collect(), first_pos: HashMap::new() }
+    }
+
+    /// What was recorded, on the site's axes (see [`Site::axes`]), over all positions of the pass.
+    pub fn get(&self, at: HookPoint) -> Option<&Tensor> {
+        self.acts.get(&at)?.as_ref()
+    }
+
+    /// First position (destination) that the record of `at` covers.
+    pub fn first_pos(&self, at: HookPoint) -> usize {
+        self.first_pos.get(&at).copied().unwrap_or(0)
+    }
+}
+
+impl Hooks for ActivationCache {
+    fn wants(&self, at: HookPoint) -> bool {
+        self.acts.contains_key(&at)
+    }
+
+    fn visit(&mut self, at: HookPoint, first_pos: usize, act: Tensor) -> Tensor {
+        let slot = self.acts.entry(at).or_default();
+        *slot = Some(match slot.take() {
+            // A further chunk of destination positions of an attention site.
+            Some(earlier) => Tensor::cat(&[&earlier, &act], 2),
+            None => {
+                self.first_pos.insert(at, first_pos);
+                act.shallow_clone()
+            }
+        });
+        act
+    }
+}
+
+/// Records rotated keys and values of every layer, to resume from.
+#[derive(Debug, Default)]
+pub struct PastRecorder {
+    keys: BTreeMap<usize, Tensor>,
+    values: BTreeMap<usize, Tensor>,
+}
+
+impl PastRecorder {
+    /// Appends what was recorded to `past`.
+    pub fn append_to(self, past: &mut Past) {
+        for ((layer, k), (_, v)) in self.keys.iter().zip(&self.values) {
+            past.push(*layer, k, v);
+        }
+    }
+}
+
+impl Hooks for PastRecorder {
+    fn wants(&self, at: HookPoint) -> bool {
+        matches!(at.site, Site::RotK | Site::V)
+    }
+
+    fn visit(&mut self, at: HookPoint, _: usize, act: Tensor) -> Tensor {
+        let side = if at.site == Site::V { &mut self.values } else { &mut self.keys };
+        side.insert(at.layer, act.shallow_clone());
+        act
+    }
+}
+
+/// The unedited run of a prompt: everything a resumed pass needs.
+#[derive(Debug)]
+pub struct CleanRun {
+    tokens: Vec<i64>,
+    past: Past,
+    cache: ActivationCache,
+    resid: Tensor,
+}
+
+impl CleanRun {
+    /// Runs `tokens` once, keeping keys and values, `resid_pre` of `layers` (to restart there) and whatever `record` names.
+    /// Past the keys and values of the last layer, records begin at position `from`.
+    pub fn new(
+        decoder: &Decoder,
+        tokens: &[i64],
+        layers: impl IntoIterator<Item = usize>,
+        record: impl IntoIterator<Item = HookPoint>,
+        from: usize,
+    ) -> Self {
+        let restart = layers.into_iter().filter(|&layer| layer > 0).map(|layer| HookPoint::new(Site::ResidPre, layer));
+        let mut cache = ActivationCache::new(restart.chain(record));
+        let mut recorder = PastRecorder::default();
+        let resid = decoder.forward(decoder.embed(tokens), from..tokens.len(), &mut (&mut recorder, &mut cache));
+        if cache.wants(HookPoint::new(Site::LnFinal, 0)) {
+            let _ = decoder.unembed(&resid, from, Some(&[]), &mut cache);
+        }
+        let mut past = Past::new(decoder.config().n_layers);
+        recorder.append_to(&mut past);
+        let resid = resid.narrow(1, resid.size()[1] - 1, 1);
+        Self { tokens: tokens.to_vec(), past, cache, resid }
+    }
+
+    /// The prompt.
+    pub fn tokens(&self) -> &[i64] {
+        &self.tokens
+    }
+
+    /// Keys and values of all positions.
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// Recorded activations.
+    pub fn cache(&self) -> &ActivationCache {
+        &self.cache
+    }
+
+    /// `resid_post` of the last layer at the last position, `[1, 1, d_model]`.
+    pub fn resid(&self) -> &Tensor {
+        &self.resid
+    }
+
+    /// The beginning of a pass that recomputes from `layer` and `pos` on. `past` must be this run's past before `pos`.
+    ///
+    /// # Panics
+    /// If `layer` was not named when the run was made.
+    pub fn resume<'a>(&self, decoder: &Decoder, layer: usize, pos: usize, past: &'a Past) -> Start<'a> {
+        let resid = match layer {
+            0 => decoder.embed_rows(&[&self.tokens[pos..]]),
+            _ => {
+                let at = HookPoint::new(Site::ResidPre, layer);
+                let resid = self.cache.get(at).expect("resid_pre of the restart layer was recorded");
+                resid.narrow(1, pos as i64, (self.tokens.len() - pos) as i64)
+            }
+        };
+        Start { layer, pos, resid, past: (pos > 0).then_some(past) }
+    }
+}

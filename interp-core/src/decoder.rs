@@ -1,0 +1,198 @@
+//! The forward pass, once: for plain runs, resumed runs, generation and sweeps alike. Knows [`Hooks`]; knows nothing of
+//! interventions, metrics, prompts or files of results.
+
+mod attention;
+mod linear;
+mod mlp;
+mod norm;
+mod past;
+mod rope;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use self::attention::{Attention, Place};
+use self::mlp::Mlp;
+use self::norm::{RmsNorm, wide_kind};
+pub use self::past::Past;
+use self::rope::RopeTable;
+use crate::checkpoint::{Checkpoint, Maps, Placement, Scope};
+use crate::config::ModelConfig;
+use crate::device::Precision;
+use crate::error::{Error, Result};
+use crate::hooks::{Hooks, grow, rows, tap};
+use crate::site::{HookPoint, Site};
+
+/// Rows of the unembedding converted and multiplied at a time, so that full logits need no second copy of it.
+const UNEMBED_ROWS: i64 = 16_384;
+
+/// A decoder-only transformer with its weights. Passes take `&self` and leave nothing behind.
+#[derive(Debug)]
+pub struct Decoder {
+    config: ModelConfig,
+    embed_tokens: Tensor,
+    layers: Vec<Block>,
+    norm: RmsNorm,
+    lm_head: Tensor,
+    device: Device,
+    kind: Kind,
+    /// Weights used in place point into the checkpoint's memory map.
+    _weights: Arc<Maps>,
+}
+
+/// Where a pass begins: layers below `layer` and positions below `pos` are taken as given.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// First layer to compute.
+    pub layer: usize,
+    /// Position of the first entry of `resid`.
+    pub pos: usize,
+    /// `resid_pre` of `layer` (the embeddings, for layer 0), `[batch, pos, d_model]`.
+    pub resid: Tensor,
+    /// Keys and values of positions before `pos`, for layers from `layer` on.
+    pub past: Option<&'a Past>,
+}
+
+/// A tensor nobody asked for means that the config describes another model than the weights.
+fn refuse_leftovers(checkpoint: &Checkpoint) -> Result<()> {
+    let unexpected = checkpoint.unexpected();
+    let Some(tensor) = unexpected.first() else { return Ok(()) };
+    Err(Error::Tensor {
+        path: checkpoint.dir().into(),
+        tensor: tensor.clone(),
+        expected: "only tensors that config.json implies".into(),
+        found: format!("{} that no part of a {} model uses", unexpected.len(), checkpoint.config().family),
+        hint: Some("config.json and the weights belong to different models".into()),
+    })
+}
+
+#[derive(Debug)]
+struct Block {
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: Mlp,
+}
+
+impl Block {
+    fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, place: &Placement) -> Result<Self> {
+        let norm = |name: &str| RmsNorm::load(&scope.pp(name), config.d_model, config.rms_norm_eps, place);
+        Ok(Self {
+            input_layernorm: norm("input_layernorm")?,
+            self_attn: Attention::load(config, layer, &scope.pp("self_attn"), place)?,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            mlp: Mlp::load(config, &scope.pp("mlp"), place)?,
+        })
+    }
+
+    /// `resid_pre` over `place.positions` to `resid_post` over `place.keep`.
+    fn forward<H: Hooks>(&self, resid: Tensor, place: &Place<'_>, hooks: &mut H) -> Tensor {
+        let (keep, layer) = (&place.keep, place.layer);
+        let at = |site| HookPoint::new(site, layer);
+
+        let resid = tap(hooks, at(Site::ResidPre), place.positions.start, resid);
+        let attn_out = self.self_attn.forward(&self.input_layernorm.forward(&resid), place, hooks);
+        let attn_out = tap(hooks, at(Site::AttnOut), keep.start, attn_out);
+        let resid = resid.narrow(1, (keep.start - place.positions.start) as i64, keep.len() as i64);
+        let resid = tap(hooks, at(Site::ResidMid), keep.start, grow(resid, rows(&attn_out)) + attn_out);
+
+        let mlp_out = self.mlp.forward(&self.post_attention_layernorm.forward(&resid), layer, keep.start, hooks);
+        let mlp_out = tap(hooks, at(Site::MlpOut), keep.start, mlp_out);
+        tap(hooks, at(Site::ResidPost), keep.start, grow(resid, rows(&mlp_out)) + mlp_out)
+    }
+}
+
+impl Decoder {
+    /// Reads the weights. Errors name the tensor that is missing, misshapen or not finite, and tensors that no part of the
+    /// model has a use for.
+    pub fn load(checkpoint: &Checkpoint, device: Device, precision: Precision) -> Result<Self> {
+        let config = checkpoint.config().clone();
+        let kind = precision.dtype.kind();
+        let place = Placement { device, kind: precision.storage(&checkpoint.stored_dtypes(), device) };
+        let scope = checkpoint.scope();
+        let model = scope.pp("model");
+        let embedding = [config.d_vocab as i64, config.d_model as i64];
+        let embed_tokens = model.pp("embed_tokens").tensor("weight", &embedding, &place)?;
+        let layers = (0..config.n_layers)
+            .map(|layer| Block::load(&config, layer, &model.pp("layers").pp(layer), &place))
+            .collect::<Result<_>>()?;
+        let norm = RmsNorm::load(&model.pp("norm"), config.d_model, config.rms_norm_eps, &place)?;
+        let lm_head = match config.tie_word_embeddings {
+            true => embed_tokens.shallow_clone(),
+            false => scope.pp("lm_head").tensor("weight", &embedding, &place)?,
+        };
+        refuse_leftovers(checkpoint)?;
+        Ok(Self { config, embed_tokens, layers, norm, lm_head, device, kind, _weights: checkpoint.keep_alive() })
+    }
+
+    /// Geometry of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// dtype of activations.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The beginning of a pass over a whole prompt: `resid` is `[1, pos, d_model]`.
+    pub fn embed(&self, tokens: &[i64]) -> Start<'static> {
+        Start { layer: 0, pos: 0, resid: self.embed_rows(&[tokens]), past: None }
+    }
+
+    /// Embeddings of several rows of tokens, `[batch, pos, d_model]`.
+    pub fn embed_rows(&self, tokens: &[&[i64]]) -> Tensor {
+        let flat: Vec<i64> = tokens.iter().flat_map(|row| row.iter().copied()).collect();
+        let ids = Tensor::from_slice(&flat).to_device(self.device);
+        let embedded = self.embed_tokens.index_select(0, &ids).to_kind(self.kind);
+        embedded.view([tokens.len() as i64, -1, self.config.d_model as i64])
+    }
+
+    /// Final `resid_post` at positions `read`, `[batch, pos, d_model]`; `batch` is the start's rows and those that hooks
+    /// appended. In the last layer nothing past keys and values is computed, or shown to hooks, at other positions.
+    pub fn forward<H: Hooks>(&self, start: Start<'_>, read: Range<usize>, hooks: &mut H) -> Tensor {
+        let positions = start.pos..start.pos + start.resid.size()[1] as usize;
+        let rope = RopeTable::new(&self.config.rope, self.config.d_head, positions.clone(), self.kind, self.device);
+        let last = self.config.n_layers - 1;
+        let mut resid = start.resid;
+        if start.layer == 0 {
+            resid = tap(hooks, HookPoint::new(Site::Embed, 0), start.pos, resid);
+        }
+        let mut covered = positions.clone();
+        for (layer, block) in self.layers.iter().enumerate().skip(start.layer) {
+            if layer == last {
+                covered = read.clone();
+            }
+            let place =
+                Place { layer, positions: positions.clone(), keep: covered.clone(), past: start.past, rope: &rope };
+            resid = block.forward(resid, &place, hooks);
+        }
+        resid.narrow(1, (read.start - covered.start) as i64, read.len() as i64)
+    }
+
+    /// Final norm and unembedding of `resid [batch, pos, d_model]` at positions from `first_pos`, on the rows passed:
+    /// logits `[batch, pos, vocab]`, or `[batch, pos, token]` for the given tokens. Computed in f32 (f64 in f64 mode), since
+    /// a bf16 logit near 20 is spaced 0.125.
+    pub fn unembed<H: Hooks>(&self, resid: &Tensor, first_pos: usize, tokens: Option<&[i64]>, hooks: &mut H) -> Tensor {
+        let wide = wide_kind(self.kind);
+        let normed = self.norm.forward(&resid.to_kind(wide));
+        let normed = tap(hooks, HookPoint::new(Site::LnFinal, 0), first_pos, normed);
+        if let Some(tokens) = tokens {
+            let ids = Tensor::from_slice(tokens).to_device(self.device);
+            return normed.matmul(&self.lm_head.index_select(0, &ids).to_kind(wide).transpose(0, 1));
+        }
+        if self.lm_head.kind() == wide {
+            return normed.matmul(&self.lm_head.transpose(0, 1));
+        }
+        let blocks = self.lm_head.split(UNEMBED_ROWS, 0);
+        let parts: Vec<Tensor> = blocks.iter().map(|part| normed.matmul(&part.to_kind(wide).transpose(0, 1))).collect();
+        Tensor::cat(&parts, -1)
+    }
+}

@@ -1,0 +1,36 @@
+//! The SiLU-gated MLP.
+
+use tch::Tensor;
+
+use super::linear::Linear;
+use crate::checkpoint::{Placement, Scope};
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::hooks::{Hooks, grow, rows, tap};
+use crate::site::{HookPoint, Site};
+
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+impl Mlp {
+    pub(crate) fn load(config: &ModelConfig, scope: &Scope<'_>, place: &Placement) -> Result<Self> {
+        let (wide, narrow, bias) = (config.d_mlp, config.d_model, config.mlp_bias);
+        Ok(Self {
+            gate_proj: Linear::load(&scope.pp("gate_proj"), wide, narrow, bias, place)?,
+            up_proj: Linear::load(&scope.pp("up_proj"), wide, narrow, bias, place)?,
+            down_proj: Linear::load(&scope.pp("down_proj"), narrow, wide, bias, place)?,
+        })
+    }
+
+    /// `[batch, pos, d_model]` to `[batch, pos, d_model]`, positions from `first_pos`.
+    pub(crate) fn forward<H: Hooks>(&self, x: &Tensor, layer: usize, first_pos: usize, hooks: &mut H) -> Tensor {
+        let pre = tap(hooks, HookPoint::new(Site::MlpPre, layer), first_pos, self.gate_proj.forward(x));
+        let up = grow(self.up_proj.forward(x), rows(&pre));
+        let post = tap(hooks, HookPoint::new(Site::MlpPost, layer), first_pos, pre.silu() * up);
+        self.down_proj.forward(&post)
+    }
+}

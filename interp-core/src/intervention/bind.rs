@@ -1,0 +1,410 @@
+//! From interventions and a prompt to rows, places and values. Errors name what the user wrote.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use super::apply::{Op, Point};
+use super::donors::Donors;
+use super::{Edit, Intervention};
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::prompt::Prompt;
+use crate::site::{Axis, HeadAxis, HookPoint, Site};
+
+/// What a binding needs to know besides the interventions.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Geometry of the edited model.
+    pub config: &'a ModelConfig,
+    /// Where values are put.
+    pub device: Device,
+    /// dtype of activations.
+    pub kind: Kind,
+    /// Seed of `noise`.
+    pub seed: u64,
+    /// Name of the trial, for messages and for `noise`.
+    pub trial: &'a str,
+}
+
+/// The earliest (layer, position) that a set of edits can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frontier {
+    /// Layers below are as in the clean run.
+    pub layer: usize,
+    /// Positions before are as in the clean run.
+    pub pos: usize,
+}
+
+/// Interventions bound to a prompt, one set per row. A hook: row 0 stays clean and edited rows enter the pass, as copies of
+/// it, where they are first edited.
+#[derive(Debug)]
+pub struct Edits {
+    pub(super) points: BTreeMap<(usize, Site), Point>,
+    row_of: Vec<Option<i64>>,
+    frontier: Option<Frontier>,
+}
+
+/// A cell's number, which `noise` depends on, and what the cell changes.
+pub type CellSet<'a> = (usize, &'a [Intervention]);
+
+/// One activation vector to change: its position, its head (0 at sites without heads), and the matching source position.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    pos: usize,
+    head: usize,
+    source_pos: Option<usize>,
+}
+
+impl Edits {
+    /// Binds one set of interventions per cell; the row of the pass that carries set `i` is found by [`Edits::row_of`]. A set
+    /// that causality makes null gets no row: its effect is exactly 0.
+    pub fn bind(sets: &[CellSet<'_>], prompt: &Prompt, donors: &Donors<'_>, context: &Context<'_>) -> Result<Self> {
+        let mut bound = Vec::with_capacity(sets.len());
+        for (_, set) in sets {
+            let places = set.iter().map(|one| resolve(one, prompt, donors, context)).collect::<Result<Vec<_>>>()?;
+            let first = set.iter().zip(&places).filter(|(_, p)| !p.is_empty()).map(|(one, _)| one.at.order()).min();
+            bound.push((first, places));
+        }
+        // Rows are numbered in the order in which they enter the pass, behind the clean row 0.
+        let mut order: Vec<usize> = (0..sets.len()).filter(|&i| bound[i].0.is_some()).collect();
+        order.sort_by_key(|&i| bound[i].0);
+        let mut edits = Self { points: BTreeMap::new(), row_of: vec![None; sets.len()], frontier: None };
+        for (n, &i) in order.iter().enumerate() {
+            edits.row_of[i] = Some(n as i64 + 1);
+            edits.add(sets[i], &bound[i].1, &[n as i64 + 1], prompt, donors, context)?;
+        }
+        edits.close();
+        Ok(edits)
+    }
+
+    /// Finds every mistake that binding would find in the prompts and selectors, without any run.
+    pub fn check(set: &[Intervention], prompt: &Prompt, source: Option<&Prompt>, context: &Context<'_>) -> Result<()> {
+        set.iter().try_for_each(|one| resolve_with(one, prompt, source, false, context).map(drop))
+    }
+
+    /// Binds one set of interventions to all `rows` rows that a pass starts with; no row is appended.
+    pub fn bind_in_place(
+        set: CellSet<'_>,
+        rows: usize,
+        prompt: &Prompt,
+        donors: &Donors<'_>,
+        context: &Context<'_>,
+    ) -> Result<Self> {
+        let places = set.1.iter().map(|one| resolve(one, prompt, donors, context)).collect::<Result<Vec<_>>>()?;
+        let rows: Vec<i64> = (0..rows as i64).collect();
+        let mut edits = Self { points: BTreeMap::new(), row_of: vec![Some(0)], frontier: None };
+        edits.add(set, &places, &rows, prompt, donors, context)?;
+        edits.close();
+        Ok(edits)
+    }
+
+    /// The earliest change, or `None` when nothing at all can change.
+    pub fn frontier(&self) -> Option<Frontier> {
+        self.frontier
+    }
+
+    /// The row of the pass that carries set `i`, or `None` when the set is null by causality.
+    pub fn row_of(&self, i: usize) -> Option<i64> {
+        self.row_of[i]
+    }
+
+    /// Errs unless every bound place was reached: an edit that never fired must not look like an effect of zero.
+    pub fn finish(self) -> Result<()> {
+        match self.points.iter().find(|(_, point)| point.hit < point.bound()) {
+            None => Ok(()),
+            Some(((layer, site), point)) => Err(Error::EditNeverFired {
+                at: HookPoint::new(*site, *layer).to_string(),
+                bound: point.bound(),
+                missed: point.bound() - point.hit,
+            }),
+        }
+    }
+
+    fn add(
+        &mut self,
+        (cell, set): CellSet<'_>,
+        places: &[Vec<Place>],
+        rows: &[i64],
+        prompt: &Prompt,
+        donors: &Donors<'_>,
+        context: &Context<'_>,
+    ) -> Result<()> {
+        let mut nth: BTreeMap<(usize, Site), usize> = BTreeMap::new();
+        for (one, places) in set.iter().zip(places).filter(|(_, places)| !places.is_empty()) {
+            let key = one.at.order();
+            let turn = nth.entry(key).or_default();
+            let op = values(one, places, rows.len(), cell, prompt, donors, context)?;
+            let window = context.config.windows.get(one.at.layer).copied().flatten();
+            let point = self.points.entry(key).or_insert_with(|| Point::new(one.at, window));
+            for &row in rows {
+                point.push(*turn, places.iter().map(|place| (row, place.pos as i64, place.head as i64)));
+            }
+            point.push_op(*turn, op);
+            *turn += 1;
+            let here = Frontier {
+                layer: if one.at.site == Site::LnFinal { context.config.n_layers - 1 } else { one.at.layer },
+                pos: places.iter().map(|place| place.pos).min().expect("places are not empty"),
+            };
+            self.frontier = Some(match self.frontier {
+                None => here,
+                Some(old) => Frontier { layer: old.layer.min(here.layer), pos: old.pos.min(here.pos) },
+            });
+        }
+        Ok(())
+    }
+
+    /// Settles how many rows the pass has after each point.
+    fn close(&mut self) {
+        let mut rows = 0;
+        for point in self.points.values_mut() {
+            rows = rows.max(point.max_row() + 1);
+            point.close(rows);
+        }
+    }
+}
+
+/// Checks one intervention and lists the places it changes, leaving out those that causality makes null.
+fn resolve(one: &Intervention, prompt: &Prompt, donors: &Donors<'_>, context: &Context<'_>) -> Result<Vec<Place>> {
+    resolve_with(one, prompt, donors.source.map(|(source, _)| source), donors.same_weights, context)
+}
+
+/// [`resolve`], from the source prompt alone.
+fn resolve_with(
+    one: &Intervention,
+    prompt: &Prompt,
+    source: Option<&Prompt>,
+    same_weights: bool,
+    context: &Context<'_>,
+) -> Result<Vec<Place>> {
+    let (config, site) = (context.config, one.at.site);
+    if one.at.site.is_per_layer() && one.at.layer >= config.n_layers {
+        let problem = format!("the model has layers 0..{}", config.n_layers);
+        return Err(refuse("layer", one.at.layer, problem, "layers count from 0"));
+    }
+    let n_heads = match site.head_axis() {
+        Some(HeadAxis::Query) => config.n_heads,
+        Some(HeadAxis::Kv) => config.n_kv_heads,
+        None => 1,
+    };
+    let heads = match (&one.heads, site.head_axis()) {
+        (Some(_), None) => {
+            return Err(refuse(
+                "site",
+                site,
+                "has no heads to select".into(),
+                "leave the heads out, or use z or result",
+            ));
+        }
+        (Some(heads), Some(axis)) => {
+            if let Some(head) = heads.iter().find(|&&head| head >= n_heads) {
+                let problem = format!("`{site}` has {} heads 0..{n_heads}", axis.name());
+                return Err(refuse("head", format!("L{}.H{head}", one.at.layer), problem, "heads count from 0"));
+            }
+            heads.clone()
+        }
+        (None, _) => (0..n_heads).collect(),
+    };
+    let only_scores = matches!(one.edit, Edit::Knockout { .. } | Edit::UniformAttention);
+    if only_scores && site != Site::Scores {
+        let problem = format!("acts on attention scores, not on `{site}`");
+        return Err(refuse("edit", one.edit.name(), problem, "use --site scores"));
+    }
+    if site.is_attention() && matches!(one.edit, Edit::Mean | Edit::Noise(_) | Edit::Add { .. }) {
+        let problem = format!("is not defined on `{site}`, whose width is the prompt's length");
+        return Err(refuse("edit", one.edit.name(), problem, "use zero, scale, patch, knockout or uniform-attention"));
+    }
+
+    let positions = prompt.positions(&one.positions, context.trial)?;
+    let source = match (&one.edit, source) {
+        (Edit::Patch, None) => {
+            return Err(refuse(
+                "edit",
+                "patch",
+                format!("{} has no source prompt", context.trial),
+                "give each trial a `source`, or choose another edit",
+            ));
+        }
+        (Edit::Patch, Some(source)) => Some((source, source.positions(&one.positions, context.trial)?)),
+        _ => None,
+    };
+    if let Some((source, found)) = &source {
+        if found.len() != positions.len() {
+            let problem =
+                format!("{}: {} positions in base, {} in source", context.trial, positions.len(), found.len());
+            return Err(refuse(
+                "positions",
+                &one.positions,
+                problem,
+                "a selector must match in number in base and source",
+            ));
+        }
+        if site.is_attention() && source.tokens.len() != prompt.tokens.len() {
+            let problem =
+                format!("{}: base has {} tokens, source {}", context.trial, prompt.tokens.len(), source.tokens.len());
+            return Err(refuse("site", site, problem, "patching attention needs prompts of equal length"));
+        }
+    }
+
+    if let Edit::Knockout { keys } = &one.edit {
+        let keys = prompt.positions(keys, context.trial)?;
+        let oldest = |pos: usize| config.windows[one.at.layer].map_or(0, |window| (pos + 1).saturating_sub(window));
+        if let Some(pos) =
+            positions.iter().find(|&&pos| (oldest(pos)..=pos).all(|key| keys.binary_search(&key).is_ok()))
+        {
+            let problem = format!("{}: position {pos} would have nothing left to attend to", context.trial);
+            return Err(refuse("edit", "knockout", problem, "leave at least one key: choose a smaller --from"));
+        }
+    }
+
+    let last = prompt.tokens.len() - 1;
+    let same =
+        source.as_ref().filter(|_| same_weights).map(|(source, _)| common_prefix(&prompt.tokens, &source.tokens));
+    let null = |pos: usize, source_pos: Option<usize>| {
+        // Past the last layer's keys and values, only the position that is read reaches the logits.
+        let top = site == Site::LnFinal || (site.is_per_layer() && one.at.layer + 1 == config.n_layers);
+        let unread = pos != last && top && !site.feeds_keys();
+        // Before the prompts differ, the same weights make the same activations.
+        let equal = source_pos == Some(pos) && same.is_some_and(|prefix| pos < prefix);
+        unread || equal
+    };
+    let mut places = Vec::with_capacity(positions.len() * heads.len());
+    for (i, &pos) in positions.iter().enumerate() {
+        let source_pos = source.as_ref().map(|(_, found)| found[i]);
+        if !null(pos, source_pos) {
+            places.extend(heads.iter().map(|&head| Place { pos, head, source_pos }));
+        }
+    }
+    Ok(places)
+}
+
+/// What to write at the places, `repeat` times over (once per row that shares the set).
+fn values(
+    one: &Intervention,
+    places: &[Place],
+    repeat: usize,
+    cell: usize,
+    prompt: &Prompt,
+    donors: &Donors<'_>,
+    context: &Context<'_>,
+) -> Result<Op> {
+    let at = one.at;
+    let distance = |place: &Place| prompt.tokens.len() - 1 - place.pos;
+    let finish = |rows: Vec<Tensor>| {
+        Tensor::stack(&rows, 0).to_device(context.device).to_kind(context.kind).repeat([repeat as i64, 1])
+    };
+    let per_head =
+        |moment: Tensor, head: usize| if at.site.head_axis().is_some() { moment.get(head as i64) } else { moment };
+    Ok(match &one.edit {
+        Edit::Zero | Edit::UniformAttention => Op::Zero,
+        Edit::Scale(factor) => Op::Scale(*factor),
+        Edit::Patch => {
+            let (_, run) = donors.source.expect("checked while resolving");
+            let act = run.cache().get(at).ok_or_else(|| Error::EditNeverFired {
+                at: at.to_string(),
+                bound: places.len(),
+                missed: places.len(),
+            })?;
+            let first = run.cache().first_pos(at);
+            let index = |f: &dyn Fn(&Place) -> usize| {
+                Tensor::from_slice(&places.iter().map(|place| f(place) as i64).collect::<Vec<_>>())
+                    .to_device(act.device())
+            };
+            let pos = index(&|place| place.source_pos.expect("a patch has source positions") - first);
+            let head = index(&|place| place.head);
+            let act = act.get(0);
+            let found = match (at.site.is_attention(), at.site.head_axis()) {
+                (true, _) => act.index(&[Some(head), Some(pos)]),
+                (false, Some(_)) => act.index(&[Some(pos), Some(head)]),
+                (false, None) => act.index(&[Some(pos)]),
+            };
+            Op::Set(found.to_device(context.device).to_kind(context.kind).repeat([repeat as i64, 1]))
+        }
+        Edit::Mean | Edit::Noise(_) => {
+            let moments = donors.moments.ok_or_else(|| {
+                refuse(
+                    "edit",
+                    one.edit.name(),
+                    "needs prompts to average over".into(),
+                    "give a trial file, or mean:CAPTURE_DIR",
+                )
+            })?;
+            if let Some(place) = places.iter().find(|place| moments.count(at, distance(place)) == 0) {
+                let problem = format!("no averaged prompt has a position {} from its end at {at}", distance(place));
+                return Err(refuse(
+                    "positions",
+                    &one.positions,
+                    problem,
+                    "average over prompts at least as long as the trial's",
+                ));
+            }
+            match one.edit {
+                Edit::Noise(factor) => {
+                    let noisy = |place: &Place| {
+                        let sd = per_head(moments.sd(at, distance(place)), place.head).to_device(Device::Cpu);
+                        let noise = gaussian(&noise_key(context, cell, at, place), sd.numel());
+                        Tensor::from_slice(&noise) * sd * factor
+                    };
+                    Op::Add(finish(places.iter().map(noisy).collect()))
+                }
+                _ => Op::Set(finish(
+                    places.iter().map(|place| per_head(moments.mean(at, distance(place)), place.head)).collect(),
+                )),
+            }
+        }
+        Edit::Add { vector, factor } => {
+            let width = site_width(at.site, context.config);
+            let heads = if at.site.head_axis() == Some(HeadAxis::Kv) {
+                context.config.n_kv_heads
+            } else {
+                context.config.n_heads
+            } as i64;
+            let size = vector.size();
+            let by_head = at.site.head_axis().is_some() && size == [heads, width];
+            if size != [width] && !by_head {
+                let problem = format!("the vector has shape {size:?}, `{}` is {width} wide", at.site);
+                return Err(refuse("edit", "add", problem, "give a vector of the site's width, or one per head"));
+            }
+            let row =
+                |place: &Place| if by_head { vector.get(place.head as i64) } else { vector.shallow_clone() } * *factor;
+            Op::Add(finish(places.iter().map(row).collect()))
+        }
+        Edit::Knockout { keys } => {
+            let keys = prompt.positions(keys, context.trial)?;
+            Op::Knockout(keys.into_iter().map(|key| key as i64).collect())
+        }
+    })
+}
+
+/// Width of the vectors at a site: the last axis.
+fn site_width(site: Site, config: &ModelConfig) -> i64 {
+    let width = match site.axes().last().expect("every site has axes") {
+        Axis::DHead => config.d_head,
+        Axis::DMlp => config.d_mlp,
+        _ => config.d_model,
+    };
+    width as i64
+}
+
+/// Number of leading tokens two prompts share.
+pub(crate) fn common_prefix(a: &[i64], b: &[i64]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Noise depends on what it is for and on nothing else, so that splits, resumes and reruns agree.
+fn noise_key(context: &Context<'_>, cell: usize, at: HookPoint, place: &Place) -> [u8; 32] {
+    let text = format!("{}\0{}\0{cell}\0{at}\0{}\0{}", context.seed, context.trial, place.pos, place.head);
+    Sha256::digest(text.as_bytes()).into()
+}
+
+fn gaussian(key: &[u8; 32], n: usize) -> Vec<f64> {
+    StandardNormal.sample_iter(ChaCha8Rng::from_seed(*key)).take(n).collect()
+}
+
+fn refuse(what: &'static str, value: impl ToString, problem: String, hint: &str) -> Error {
+    Error::Selector { what, value: value.to_string(), problem, hint: Some(hint.into()) }
+}

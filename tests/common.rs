@@ -1,0 +1,97 @@
+//! What several tests share: fixtures, decoders on them, and comparison of tensors.
+
+use std::path::{Path, PathBuf};
+
+use interp_core::cache::ActivationCache;
+use interp_core::checkpoint::{Checkpoint, CheckpointRef};
+use interp_core::decoder::Decoder;
+use interp_core::device::{Dtype, Precision, Weights};
+use interp_core::hub::HubOptions;
+use interp_core::prompt::Prompt;
+use interp_core::site::{HookPoint, Site};
+use tch::{Device, Kind, Tensor};
+
+/// Folders below `fixtures/tiny`.
+pub const FAMILIES: [&str; 6] = ["qwen2", "qwen2-untied", "qwen2-window", "qwen3", "mistral", "llama"];
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_path_buf()
+}
+
+/// A folder or file below `fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    root().join("fixtures").join(name)
+}
+
+/// A tiny model's folder.
+pub fn tiny(family: &str) -> PathBuf {
+    fixture("tiny").join(family)
+}
+
+/// Opens a checkpoint folder.
+pub fn open(dir: &Path) -> Checkpoint {
+    let reference: CheckpointRef = dir.to_str().expect("UTF-8").parse().expect("a checkpoint");
+    Checkpoint::open(&reference, &HubOptions::from_env()).expect("the fixture opens")
+}
+
+/// Loads a checkpoint folder on the CPU.
+pub fn load(dir: &Path, dtype: Dtype) -> Decoder {
+    let precision = Precision { dtype, weights: Weights::Auto };
+    Decoder::load(&open(dir), Device::Cpu, precision).expect("the fixture loads")
+}
+
+/// A prompt of bare tokens.
+pub fn prompt(tokens: &[i64]) -> Prompt {
+    Prompt { tokens: tokens.to_vec(), spans: Default::default() }
+}
+
+/// Every hook point of a model, in the order of a pass.
+pub fn all_points(n_layers: usize) -> Vec<HookPoint> {
+    let mut points: Vec<HookPoint> = Site::ALL
+        .into_iter()
+        .flat_map(|site| {
+            let layers = if site.is_per_layer() { n_layers } else { 1 };
+            (0..layers).map(move |layer| HookPoint::new(site, layer))
+        })
+        .collect();
+    points.sort_by_key(|at| at.order());
+    points
+}
+
+/// A full pass that records `points`: the cache and the logits `[pos, vocab]`.
+pub fn full_pass(decoder: &Decoder, tokens: &[i64], points: &[HookPoint]) -> (ActivationCache, Tensor) {
+    let _no_grad = tch::no_grad_guard();
+    let mut cache = ActivationCache::new(points.iter().copied());
+    let resid = decoder.forward(decoder.embed(tokens), 0..tokens.len(), &mut cache);
+    let logits = decoder.unembed(&resid, 0, None, &mut cache);
+    (cache, logits.squeeze_dim(0))
+}
+
+/// Largest absolute difference; places where both are −inf agree.
+pub fn max_diff(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+    let diff = (&a - &b).abs().masked_fill(&a.eq_tensor(&b), 0.0);
+    diff.max().double_value(&[])
+}
+
+/// Largest finite absolute value.
+pub fn max_abs(a: &Tensor) -> f64 {
+    let a = a.to_kind(Kind::Double).abs();
+    a.masked_fill(&a.isinf(), 0.0).max().double_value(&[])
+}
+
+/// Bitwise equality of two tensors' numbers.
+pub fn same_bits(a: &Tensor, b: &Tensor) -> bool {
+    a.size() == b.size() && a.kind() == b.kind() && bits(a).equal(&bits(b))
+}
+
+fn bits(a: &Tensor) -> Tensor {
+    let word = match a.kind() {
+        Kind::Double => Kind::Int64,
+        Kind::Float => Kind::Int,
+        _ => Kind::Int16,
+    };
+    a.contiguous().view_dtype(word)
+}
