@@ -1,6 +1,6 @@
 //! `interp plot`: an output folder's figure, drawn again. Needs no model.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Result;
 use interp_core::Error;
@@ -41,12 +41,12 @@ pub fn plot(args: &PlotArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn format(path: &PathBuf) -> Result<Format> {
+fn format(path: &Path) -> Result<Format> {
     match path.extension().map(|extension| extension.to_ascii_lowercase()) {
         Some(extension) if extension == "svg" => Ok(Format::Svg),
         Some(extension) if extension == "png" => Ok(Format::Png),
         _ => Err(Error::File {
-            path: path.clone(),
+            path: path.into(),
             problem: "a figure is .svg or .png".into(),
             hint: Some("end the name of --out in .svg or .png".into()),
         }
