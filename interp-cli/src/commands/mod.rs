@@ -1,0 +1,17 @@
+//! One file per command, each with one public function. This file only chooses among them.
+
+mod plot;
+mod stats;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::output::{Exit, Printer};
+
+/// Runs the command that was typed.
+pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
+    match cli.command {
+        Command::Stats(args) => stats::stats(&args, printer),
+        Command::Plot(args) => plot::plot(&args, printer),
+    }
+}
