@@ -1,5 +1,4 @@
 //! Ctrl-C: the first asks the run to stop after its current trial, the second ends the process at once.
-#![cfg_attr(not(test), expect(dead_code, reason = "for commands that run for long, which join later"))]
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,7 +2,9 @@
 
 mod cli;
 mod commands;
+mod edits;
 mod interrupt;
+mod model;
 mod output;
 mod watch;
 

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 pub enum Exit {
     /// It did what was asked.
     Done,
-    /// An error, or broken input lines. The answer "no" (1) joins with the first command that can give it.
+    /// It ran, and the answer is no.
+    No,
+    /// An error, or broken input lines.
     Failed,
     /// Stopped by Ctrl-C; what was done is kept.
     Interrupted,
@@ -18,6 +20,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Done => ExitCode::SUCCESS,
+            Exit::No => ExitCode::from(1),
             Exit::Failed => ExitCode::from(2),
             // As shells report it: 128 + SIGINT.
             Exit::Interrupted => ExitCode::from(130),

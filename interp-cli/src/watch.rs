@@ -1,5 +1,4 @@
 //! A sink around a sink: shows progress on a terminal and stops the run after the current trial on Ctrl-C. Stores nothing.
-#![cfg_attr(not(test), expect(dead_code, reason = "for commands that run for long, which join later"))]
 
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;

@@ -2,6 +2,8 @@
 
 mod plot;
 mod stats;
+mod sweep;
+mod verify;
 
 use anyhow::Result;
 
@@ -11,6 +13,8 @@ use crate::output::{Exit, Printer};
 /// Runs the command that was typed.
 pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
     match cli.command {
+        Command::Sweep(args) => sweep::sweep(&args, printer),
+        Command::Verify(args) => verify::verify(&args, printer),
         Command::Stats(args) => stats::stats(&args, printer),
         Command::Plot(args) => plot::plot(&args, printer),
     }
