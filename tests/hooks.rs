@@ -39,8 +39,7 @@ fn zeroing_any_site_changes_the_logits() {
 /// Logits at the last position under one set of edits, by a plain full pass.
 fn run_in_place(decoder: &interp_core::decoder::Decoder, set: &[Intervention]) -> Tensor {
     let _no_grad = tch::no_grad_guard();
-    let context =
-        Context { config: decoder.config(), device: decoder.device(), kind: decoder.kind(), seed: 0, trial: "test" };
+    let context = Context::of_run(decoder, 0, "test");
     let mut edits = Edits::bind_in_place((0, set), 1, &prompt(&TOKENS), &Donors::default(), &context).expect("binds");
     let last = TOKENS.len() - 1;
     let resid = decoder.forward(decoder.embed(&TOKENS), last..last + 1, &mut &mut edits);

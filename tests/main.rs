@@ -2,8 +2,10 @@
 
 mod checkpoint;
 mod common;
+mod export;
 mod hooks;
 mod hub;
 mod parity;
 mod prompt;
+mod run_folder;
 mod sweep;

@@ -1,3 +1,21 @@
 //! The `interp` command line: parse, run, exit code.
 
-fn main() {}
+mod cli;
+mod commands;
+mod edits;
+mod interrupt;
+mod model;
+mod output;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let printer = output::Printer::new();
+    match commands::run(cli::Cli::parse(), &printer) {
+        Ok(exit) => exit.into(),
+        Err(error) => printer.error(&error).into(),
+    }
+}

@@ -158,7 +158,7 @@ fn round_step(to: f64) -> f64 {
 
 /// A tick's text: as many decimals as `step` has.
 fn tick(value: f64, step: f64) -> String {
-    if step >= 1e5 || step < 1e-4 {
+    if !(1e-4..1e5).contains(&step) {
         return number(value);
     }
     let decimals = (0..6).find(|&d| ((step * 10f64.powi(d)).round() - step * 10f64.powi(d)).abs() < 1e-6).unwrap_or(6);

@@ -335,6 +335,16 @@ pub enum Positions {
     Span(String),
 }
 
+impl Positions {
+    /// The index, if this selects one position by index.
+    pub fn single(&self) -> Option<i64> {
+        match self {
+            Positions::Index(list) if list.len() == 1 => Some(list[0]),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,9 +7,10 @@ mod wave;
 use std::ops::{ControlFlow, Range};
 
 use crate::cache::CleanRun;
+use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::intervention::{Donors, Edit, Edits, Moments};
+use crate::intervention::{Context, Donors, Edit, Edits, Moments};
 use crate::metric::{Metric, Readout};
 use crate::scores::{GridAxis, ScoreGrid};
 use crate::site::{HeadRef, HookPoint, Positions, Site};
@@ -52,20 +53,33 @@ pub struct Models<'a> {
 }
 
 impl Sweep {
+    /// Whether the edit draws on statistics over prompts.
+    pub fn needs_moments(&self) -> bool {
+        matches!(self.edit, Edit::Mean | Edit::Noise(_))
+    }
+
+    /// Hook points that some cell edits.
+    pub fn points(&self) -> Vec<HookPoint> {
+        if self.site.is_per_layer() {
+            return self.layers.clone().map(|layer| HookPoint::new(self.site, layer)).collect();
+        }
+        vec![HookPoint::new(self.site, 0)]
+    }
+
     /// What is wrong with each trial, if anything, found without running the model. Errs when nothing could run at all, for
     /// then the mistake is the sweep's own: a head that does not exist, a site that cannot be edited so.
-    pub fn check(&self, decoder: &Decoder, trials: &[Trial]) -> Result<Vec<Option<Error>>> {
+    pub fn check(&self, config: &ModelConfig, trials: &[Trial]) -> Result<Vec<Option<Error>>> {
         let mut axes = None;
         let mut found: Vec<Option<Error>> = Vec::with_capacity(trials.len());
         for trial in trials {
             let check = || -> Result<()> {
                 Readout::new(&self.metrics, trial.target, &trial.id)?;
-                let context = wave::context(decoder, trial, self.seed);
-                for cell in self.cells(decoder.config(), trial)? {
+                let context = Context::of_prompt(config, &trial.id);
+                for cell in self.cells(config, trial)? {
                     Edits::check(&cell.set, &trial.base, trial.source.as_ref(), &context)?;
                 }
                 match &axes {
-                    None => axes = Some(self.axes(decoder.config(), trial)?),
+                    None => axes = Some(self.axes(config, trial)?),
                     Some(axes) => self.check_columns(trial, axes)?,
                 }
                 Ok(())
@@ -80,7 +94,7 @@ impl Sweep {
 
     /// Runs every trial that the sink does not have yet; trials that cannot run are skipped with the reason.
     pub fn run(&self, models: Models<'_>, trials: &[Trial], sink: &mut dyn Sink) -> Result<()> {
-        let wrong = self.check(models.base, trials)?;
+        let wrong = self.check(models.base.config(), trials)?;
         let first = wrong.iter().position(Option::is_none).expect("some trial can run");
         let axes = self.axes(models.base.config(), &trials[first])?;
         sink.begin(trials.len())?;

@@ -6,12 +6,12 @@
 //! `bootstrap` {level, resamples, seed}, and, when the run's spec has them, `model`, `source_model`, `task`, `delta_kind`,
 //! `target`, `trials_sha256`, `seed`, `tool_version`.
 //!
-//! A line of `cells`: `metric`; one column per axis, named as the axis (the number of a layer, head or position, else the
-//! label); `kv_head` where query heads share one and the run says how many do; `label`; `mean` over trials, `sd` (ddof 1),
-//! `se` (by cluster), `ci` [lo, hi] (CSV: `ci_lo`, `ci_hi`); `below_floor` if a noise floor was measured; `rank` from 1
-//! within the metric. Sorted by metric, then mean descending, then axes. What is not finite is null (CSV: empty), and a cell that was not
-//! asked for has neither numbers nor rank. Fields that nothing computes yet (`p_fwer`, `q_fdr`, `significant`,
-//! `threshold`) are absent, not null, so that null always means "computed, and there is none".
+//! A line of `cells`: `metric`; one column per axis, named as the axis (the number of a layer, head or position, else
+//! the label); `kv_head` where query heads share one and the run says how many do; `label`; `mean` over trials, `sd`
+//! (ddof 1), `se` (by cluster), `ci` [lo, hi] (CSV: `ci_lo`, `ci_hi`); `below_floor` if a noise floor was measured; `rank`
+//! from 1 within the metric. Sorted by metric, then mean descending, then axes. What is not finite is null (CSV: empty),
+//! and a cell that was not asked for has neither numbers nor rank. Fields that nothing computes yet (`p_fwer`, `q_fdr`,
+//! `significant`, `threshold`) are absent, not null, so that null always means "computed, and there is none".
 
 use std::collections::BTreeMap;
 

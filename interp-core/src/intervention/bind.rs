@@ -12,6 +12,7 @@ use super::apply::{Op, Point};
 use super::donors::Donors;
 use super::{Edit, Intervention};
 use crate::config::ModelConfig;
+use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::site::{Axis, HeadAxis, HookPoint, Site};
@@ -29,6 +30,18 @@ pub struct Context<'a> {
     pub seed: u64,
     /// Name of the trial, for messages and for `noise`.
     pub trial: &'a str,
+}
+
+impl<'a> Context<'a> {
+    /// For a run on a decoder.
+    pub fn of_run(decoder: &'a Decoder, seed: u64, trial: &'a str) -> Self {
+        Self { config: decoder.config(), device: decoder.device(), kind: decoder.kind(), seed, trial }
+    }
+
+    /// For checking only, before any decoder is loaded.
+    pub fn of_prompt(config: &'a ModelConfig, trial: &'a str) -> Self {
+        Self { config, device: Device::Cpu, kind: Kind::Float, seed: 0, trial }
+    }
 }
 
 /// The earliest (layer, position) that a set of edits can change.

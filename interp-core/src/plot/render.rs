@@ -1,12 +1,11 @@
 //! A scene to SVG or PNG bytes through plotters, with the embedded font. Decides nothing about what is shown.
 
 use plotters::coord::Shift;
-use plotters::element::{Circle, PathElement, Polygon, Rectangle, Text as PlottersText};
+use plotters::element::{Circle, PathElement, Polygon, Rectangle};
 use plotters::prelude::{
     BitMapBackend, Color as _, DrawingArea, DrawingBackend, IntoDrawingArea as _, RGBColor, SVGBackend,
 };
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontStyle, FontTransform, IntoFont as _, ShapeStyle, TextStyle};
+use plotters::style::ShapeStyle;
 
 use super::font;
 use super::palette::{BACKGROUND, Rgb};
@@ -14,7 +13,9 @@ use super::scene::{Align, Scene, Shape, Text};
 use crate::error::{Error, Result};
 
 /// What an SVG asks the viewer for: the embedded font if it is installed there, else any sans-serif.
-const FAMILY: &str = "Source Sans Pro, Source Sans 3, Helvetica, Arial, sans-serif";
+/// Quoted, because an unquoted name with a digit makes strict viewers drop the whole list.
+const FAMILY: &str =
+    "'Source Sans Pro', 'Source Sans 3', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
 
 /// PNG pixels per scene unit, and the resolution that makes both print at the same size (96 units per inch).
 const SCALE: i32 = 3;
@@ -23,19 +24,19 @@ const PIXELS_PER_METRE: u32 = (SCALE as u32 * 96 * 10_000) / 254;
 /// How text gets onto the page.
 #[derive(Clone, Copy)]
 enum Words {
-    /// As text, for the viewer to set.
-    Text,
+    /// Not by the backend: as text elements, for the viewer to set.
+    Later,
     /// As pixels of the embedded font.
     Pixels,
 }
 
-/// plotters sizes fonts by line height; this is its own ratio to the em.
-const LINE_HEIGHT: f64 = 1.24;
-
 pub fn svg(scene: &Scene) -> Result<String> {
     let mut text = String::new();
     let size = (scene.width as u32, scene.height as u32);
-    draw(scene, SVGBackend::with_string(&mut text, size).into_drawing_area(), 1, Words::Text)?;
+    draw(scene, SVGBackend::with_string(&mut text, size).into_drawing_area(), 1, Words::Later)?;
+    // Words come last, and so on top, in both formats.
+    let end = text.rfind("</svg>").ok_or_else(|| Error::Figure { problem: "plotters wrote no </svg>".into() })?;
+    text.insert_str(end, &svg_words(scene));
     Ok(text)
 }
 
@@ -91,12 +92,7 @@ fn draw_shape<B: DrawingBackend>(
         Shape::Polygon { points, fill } => area.draw(&Polygon::new(scaled(points), color(*fill).filled())),
         Shape::Dot { x, y, radius, fill } => area.draw(&Circle::new((x * k, y * k), radius * k, color(*fill).filled())),
         Shape::Text(text) => match words {
-            Words::Text => {
-                // SVG centres on the small letters; this moves the middle of the capitals there.
-                let lower = (text.size as f32 * (font::CAP_HEIGHT / 2.0 - 0.24)).round() as i32;
-                let (x, y) = if text.upright { (text.x + lower, text.y) } else { (text.x, text.y + lower) };
-                area.draw(&PlottersText::new(text.text.as_str(), (x * k, y * k), text_style(text, k)))
-            }
+            Words::Later => Ok(()),
             Words::Pixels => draw_pixels(area, text, k),
         },
     }
@@ -125,19 +121,32 @@ fn draw_pixels<B: DrawingBackend>(
     result
 }
 
-fn text_style(text: &Text, scale: i32) -> TextStyle<'static> {
-    let style = if text.bold { FontStyle::Bold } else { FontStyle::Normal };
-    let mut font = (FAMILY, f64::from(text.size * scale) * LINE_HEIGHT, style).into_font();
-    if text.upright {
-        font = font.transform(FontTransform::Rotate270);
+/// Text elements of a scene. plotters cannot say `textLength`, which fits a wider fallback font into the room measured here.
+fn svg_words(scene: &Scene) -> String {
+    let mut words = format!("<g font-family=\"{FAMILY}\">\n");
+    for shape in &scene.shapes {
+        let Shape::Text(text) = shape else { continue };
+        let anchor = match text.align {
+            Align::Start => "start",
+            Align::Middle => "middle",
+            Align::End => "end",
+        };
+        let turn =
+            if text.upright { format!(" transform=\"rotate(-90 {} {})\"", text.x, text.y) } else { String::new() };
+        let weight = if text.bold { " font-weight=\"bold\"" } else { "" };
+        let [r, g, b] = text.color;
+        let escaped = text.text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        words.push_str(&format!(
+            "<text x=\"{}\" y=\"{:.1}\" font-size=\"{}\" text-anchor=\"{anchor}\" textLength=\"{}\" \
+             lengthAdjust=\"spacingAndGlyphs\" fill=\"#{r:02x}{g:02x}{b:02x}\"{weight}{turn}>{escaped}</text>\n",
+            text.x,
+            text.y as f32 + text.size as f32 * font::CAP_HEIGHT / 2.0,
+            text.size,
+            font::width(&text.text, text.size, text.bold),
+        ));
     }
-    let align = match text.align {
-        Align::Start => HPos::Left,
-        Align::Middle => HPos::Center,
-        Align::End => HPos::Right,
-    };
-    let color = color(text.color).to_backend_color();
-    TextStyle { font, color, pos: Pos::new(align, VPos::Center) }
+    words.push_str("</g>\n");
+    words
 }
 
 fn color([r, g, b]: Rgb) -> RGBColor {

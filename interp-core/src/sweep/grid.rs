@@ -97,12 +97,10 @@ impl Sweep {
     }
 
     fn layer_axis(&self) -> GridAxis {
-        let labels = if self.site.is_per_layer() {
-            self.layers.clone().map(|layer| format!("L{layer}")).collect()
-        } else {
-            vec![self.site.to_string()]
-        };
-        GridAxis { name: "layer".into(), labels }
+        match self.site.is_per_layer() {
+            true => GridAxis::layers(self.layers.clone()),
+            false => GridAxis::named("layer", vec![self.site.to_string()]),
+        }
     }
 
     /// Layers of the grid's layer axis.
@@ -131,23 +129,23 @@ impl Sweep {
     /// Axes of the result. `first` is any trial: a grid over all positions needs trials of equal length.
     pub fn axes(&self, config: &ModelConfig, first: &Trial) -> Result<Vec<GridAxis>> {
         Ok(match &self.grid {
-            Grid::LayerHead => {
-                let labels = (0..self.n_heads(config)?).map(|head| format!("H{head}")).collect();
-                vec![self.layer_axis(), GridAxis { name: "head".into(), labels }]
-            }
+            Grid::LayerHead => vec![self.layer_axis(), GridAxis::heads(0..self.n_heads(config)?)],
             Grid::LayerPos => {
                 let columns = self.columns(first);
-                let name = if columns.iter().all(|c| matches!(c, Positions::Span(_))) { "span" } else { "pos" };
                 let label = |column: &Positions| match column {
                     Positions::Span(name) => name.clone(),
-                    Positions::Index(list) => list[0].to_string(),
-                    Positions::All => unreachable!("columns are single positions or spans"),
+                    single => single.to_string(),
                 };
-                vec![self.layer_axis(), GridAxis { name: name.into(), labels: columns.iter().map(label).collect() }]
+                let numbers: Option<Vec<i64>> = columns.iter().map(Positions::single).collect();
+                let columns = match numbers {
+                    Some(numbers) => GridAxis::positions(numbers),
+                    None => GridAxis::named("span", columns.iter().map(label).collect()),
+                };
+                vec![self.layer_axis(), columns]
             }
             Grid::Sets(sets) => {
                 self.n_heads(config)?;
-                vec![GridAxis { name: "set".into(), labels: sets.iter().map(|set| set.name.clone()).collect() }]
+                vec![GridAxis::named("set", sets.iter().map(|set| set.name.clone()).collect())]
             }
         })
     }

@@ -137,13 +137,8 @@ impl Run<'_> {
     }
 
     fn context(&self) -> Context<'_> {
-        context(self.decoder, self.trial, self.seed)
+        Context::of_run(self.decoder, self.seed, &self.trial.id)
     }
-}
-
-/// What binding needs to know of a trial.
-pub(super) fn context<'a>(decoder: &'a Decoder, trial: &'a Trial, seed: u64) -> Context<'a> {
-    Context { config: decoder.config(), device: decoder.device(), kind: decoder.kind(), seed, trial: &trial.id }
 }
 
 impl Sweep {

@@ -1,0 +1,21 @@
+//! One file per command, each with one public function. This file only chooses among them.
+
+mod plot;
+mod stats;
+mod sweep;
+mod verify;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::output::{Exit, Printer};
+
+/// Runs the command that was typed.
+pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
+    match cli.command {
+        Command::Sweep(args) => sweep::sweep(&args, printer),
+        Command::Verify(args) => verify::verify(&args, printer),
+        Command::Stats(args) => stats::stats(&args, printer),
+        Command::Plot(args) => plot::plot(&args, printer),
+    }
+}

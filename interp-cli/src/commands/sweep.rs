@@ -1,0 +1,138 @@
+//! `interp sweep`: the effect of an edit on every cell of a grid, per trial, into an output folder.
+
+mod plan;
+mod spec;
+
+use anyhow::{Result, anyhow};
+use interp_core::export::{Opened, RunFolder};
+use interp_core::hash::Hashes;
+use interp_core::intervention::Moments;
+use interp_core::site::HookPoint;
+use interp_core::sweep::Models;
+use interp_core::trial::TrialFile;
+use serde_json::json;
+
+pub use self::plan::{Prepared, prepare};
+pub use self::spec::{Machine, SweepSpec};
+use crate::cli::SweepArgs;
+use crate::edits::moments_of_prompts;
+use crate::interrupt;
+use crate::output::{Exit, Printer};
+use crate::watch::Watched;
+
+/// Runs a sweep, or goes on with an interrupted one.
+pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
+    let spec = SweepSpec::resolve(args)?;
+    let machine = Machine { offline: args.flags.offline, threads: args.flags.threads };
+    let prepared = prepare(&spec, machine)?;
+    let Prepared { model, trials, sweep, plan } = &prepared;
+    report_lines(trials, printer);
+
+    let mut folder = match RunFolder::open(&args.out, plan.clone())? {
+        Opened::Finished => {
+            printer.talk("this run is already finished");
+            printer.data(&format!("{}\n", args.out.display()))?;
+            return Ok(exit(trials, 0));
+        }
+        Opened::Ready(folder) => folder,
+    };
+    if folder.n_done() > 0 {
+        printer.talk(&format!("resuming: {} of {} trials are there", folder.n_done(), trials.trials.len()));
+    }
+    prepared.refuse_changed_weights(&folder)?;
+    let weights = model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
+    let hashes = Hashes::start(weights);
+    let decoder = model.load(printer)?;
+    let moments = prepared.moments(&decoder)?;
+    let models = Models { base: &decoder, moments: moments.as_ref() };
+
+    interrupt::catch()?;
+    let wrong = sweep.check(decoder.config(), &trials.trials)?.iter().flatten().count();
+    let mut sink = Described { folder: &mut folder, prepared: &prepared, hashes: Some(hashes) };
+    let mut watched = Watched::new(&mut sink);
+    sweep.run(models, &trials.trials, &mut watched)?;
+    if watched.end(printer) == Exit::Interrupted {
+        return Ok(Exit::Interrupted);
+    }
+    if wrong > 0 {
+        printer.talk(&format!("{wrong} of {} trials could not run; see skipped.json", trials.trials.len()));
+    }
+    printer.data(&format!("{}\n", args.out.display()))?;
+    Ok(exit(trials, wrong))
+}
+
+/// Broken lines are reported by number; the good ones run.
+fn report_lines(trials: &TrialFile, printer: &Printer) {
+    for bad in &trials.bad_lines {
+        printer.talk(&format!("error: {}", bad.error));
+    }
+    for note in &trials.notes {
+        printer.talk(&format!("note: line {}: {}", note.line, note.text));
+    }
+}
+
+fn exit(trials: &TrialFile, wrong: usize) -> Exit {
+    if trials.bad_lines.is_empty() && wrong == 0 { Exit::Done } else { Exit::Failed }
+}
+
+impl Prepared {
+    /// Statistics over the trial file's base prompts, when the edit needs them.
+    pub fn moments(&self, decoder: &interp_core::decoder::Decoder) -> Result<Option<Moments>> {
+        if !self.sweep.needs_moments() {
+            return Ok(None);
+        }
+        let points: Vec<HookPoint> = self.sweep.points();
+        let prompts = self.trials.trials.iter().map(|trial| trial.base.tokens.as_slice());
+        Ok(Some(moments_of_prompts(decoder, prompts, &points, || ())))
+    }
+
+    /// A resumed run must go on with the weights it began with.
+    fn refuse_changed_weights(&self, folder: &RunFolder) -> Result<()> {
+        let now = json!(self.fingerprint()?);
+        match folder.notes().values().find(|earlier| **earlier != now) {
+            None => Ok(()),
+            Some(_) => Err(anyhow!(
+                "{}: the weights of {} changed since this run began; give another --out",
+                folder.dir().display(),
+                self.model.checkpoint.name()
+            )),
+        }
+    }
+}
+
+/// Adds to the folder what is known only when the run ends.
+struct Described<'a> {
+    folder: &'a mut RunFolder,
+    prepared: &'a Prepared,
+    hashes: Option<Hashes>,
+}
+
+impl interp_core::sweep::Sink for Described<'_> {
+    fn begin(&mut self, n_trials: usize) -> interp_core::Result<()> {
+        self.folder.begin(n_trials)
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.folder.has(index)
+    }
+
+    fn trial(
+        &mut self,
+        index: usize,
+        grid: &interp_core::scores::ScoreGrid,
+    ) -> interp_core::Result<std::ops::ControlFlow<()>> {
+        self.folder.note(json!(self.prepared.fingerprint()?));
+        self.folder.trial(index, grid)
+    }
+
+    fn skip(&mut self, index: usize, reason: &str) -> interp_core::Result<std::ops::ControlFlow<()>> {
+        self.folder.skip(index, reason)
+    }
+
+    fn finish(&mut self) -> interp_core::Result<()> {
+        let hashes = self.hashes.take().map(Hashes::wait).transpose()?.unwrap_or_default();
+        let described = self.prepared.describe(&hashes);
+        self.folder.describe(described, vec![None; self.prepared.sweep.metrics.len()]);
+        self.folder.finish()
+    }
+}

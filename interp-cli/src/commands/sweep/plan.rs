@@ -1,0 +1,207 @@
+//! From a sweep as text to checked values: files open, selectors parsed, trials read, the run's identity settled. Loads no
+//! weights and writes nothing.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use interp_core::config::ModelConfig;
+use interp_core::export::{Layout, RunPlan, TrialRow};
+use interp_core::hash::FileHash;
+use interp_core::intervention::EditSpec;
+use interp_core::metric::Metric;
+use interp_core::site::{HeadRef, Layers, Positions, Site};
+use interp_core::stats::Bootstrap;
+use interp_core::sweep::{Grid, GridSpec, HeadSet, Sweep};
+use interp_core::trial::{TrialFile, TrialOptions};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::spec::{Machine, SweepSpec};
+use crate::edits;
+use crate::model::Model;
+
+/// A sweep that is known to be able to run.
+pub struct Prepared {
+    /// The checkpoint, weights not loaded.
+    pub model: Model,
+    /// Trials that can be read, and lines that cannot.
+    pub trials: TrialFile,
+    /// What to run.
+    pub sweep: Sweep,
+    /// What the output folder is for.
+    pub plan: RunPlan,
+}
+
+/// Checks everything that can be checked before the weights are loaded.
+pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
+    let model = Model::open(&spec.model_args(machine))?;
+    let config = model.checkpoint.config();
+    let first_token = match spec.target.as_str() {
+        "one" => false,
+        "first-token" => true,
+        other => return Err(anyhow!("--target {other}: it is `one` or `first-token`")),
+    };
+    let trial_path = Path::new(&spec.trials);
+    let trials = TrialFile::read(trial_path, &model.reader(), TrialOptions { first_token, swap: spec.swap })?;
+    if let (true, Some(bad)) = (trials.trials.is_empty(), trials.bad_lines.first()) {
+        return Err(anyhow!("{} lines, none of them usable, the first: {}", trials.bad_lines.len(), bad.error));
+    }
+    let sweep = sweep(spec, config)?;
+    let wrong = sweep.check(config, &trials.trials)?;
+    let first = wrong.iter().position(Option::is_none).expect("check errs when no trial can run");
+    let axes = sweep.axes(config, &trials.trials[first])?;
+
+    let row = |trial: &interp_core::trial::Trial| TrialRow {
+        id: trial.id.clone(),
+        cluster: trial.cluster.clone(),
+        direction: trial.direction.clone(),
+    };
+    let plan = RunPlan {
+        spec: json!({
+            "command": "sweep",
+            "sweep": spec,
+            "config_sha256": hash_of(&model, "config.json")?,
+            "tokenizer_sha256": hash_of(&model, "tokenizer.json")?,
+            "trials_sha256": trials.sha256,
+        }),
+        layout: Layout {
+            axes,
+            metrics: sweep.metrics.iter().map(ToString::to_string).collect(),
+            head_axis: sweep.site.head_axis(),
+            heads_per_kv: Some(config.heads_per_kv_head()),
+        },
+        trials: trials.trials.iter().map(row).collect(),
+        bootstrap: Bootstrap { seed: spec.seed, ..Bootstrap::default() },
+    };
+    Ok(Prepared { model, trials, sweep, plan })
+}
+
+fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
+    let site: Site = spec.site.parse()?;
+    let edit: EditSpec = spec.edit.parse()?;
+    if let EditSpec::Mean(Some(dir)) = &edit {
+        return Err(anyhow!("--edit mean:{dir}: means of a capture folder are not read yet; use `mean`"));
+    }
+    let grid = match spec.grid.parse()? {
+        GridSpec::LayerHead => Grid::LayerHead,
+        GridSpec::LayerPos => Grid::LayerPos,
+        GridSpec::Sets(file) => Grid::Sets(read_sets(Path::new(&file))?),
+    };
+    let layers = match &spec.layers {
+        Some(text) => text.parse::<Layers>()?.resolve(config.n_layers)?,
+        None => 0..config.n_layers,
+    };
+    let heads = spec.heads.as_deref().map(|text| list::<HeadRef>(text)).transpose()?;
+    if heads.is_some() && grid != Grid::LayerHead {
+        return Err(anyhow!("--heads chooses cells of --grid layer-head"));
+    }
+    if let Some(head) = heads.iter().flatten().find(|head| !layers.contains(&head.layer)) {
+        return Err(anyhow!("head `{head}`: its layer is not among the layers {}..{}", layers.start, layers.end));
+    }
+    if let (Some(heads), Some(axis)) = (&heads, site.head_axis()) {
+        let n = if axis.name() == "kv" { config.n_kv_heads } else { config.n_heads };
+        if let Some(head) = heads.iter().find(|head| head.head >= n) {
+            return Err(anyhow!("head `{head}`: `{site}` has {} heads 0..{n}", axis.name()));
+        }
+    }
+    let positions = match (&grid, spec.positions.starts_with("span:")) {
+        // Each span is one column.
+        (Grid::LayerPos, true) => list::<Positions>(&spec.positions)?,
+        _ => vec![spec.positions.parse::<Positions>()?],
+    };
+    Ok(Sweep {
+        site,
+        edit: edits::edit(&edit, spec.from.as_deref())?,
+        grid,
+        positions,
+        layers,
+        heads,
+        metrics: metrics(&spec.metric)?,
+        max_rows: spec.max_rows,
+        seed: spec.seed,
+    })
+}
+
+fn metrics(text: &str) -> Result<Vec<Metric>> {
+    let metrics = list::<Metric>(text)?;
+    match metrics.iter().enumerate().find(|(i, metric)| metrics[..*i].contains(metric)) {
+        Some((_, twice)) => Err(anyhow!("--metric {text}: `{twice}` is named twice")),
+        None => Ok(metrics),
+    }
+}
+
+fn list<T: std::str::FromStr<Err = interp_core::Error>>(text: &str) -> Result<Vec<T>> {
+    Ok(text.split(',').map(|part| part.trim().parse::<T>()).collect::<interp_core::Result<_>>()?)
+}
+
+/// A file of head sets: `[{"name": "top-2", "heads": ["L2.H6", "L2.H1"]}, …]`.
+fn read_sets(file: &Path) -> Result<Vec<HeadSet>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Line {
+        name: String,
+        heads: Vec<String>,
+    }
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let lines: Vec<Line> = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not a list of {{\"name\", \"heads\"}}", file.display()))?;
+    if lines.is_empty() {
+        return Err(anyhow!("{}: holds no sets", file.display()));
+    }
+    let set = |line: Line| -> Result<HeadSet> {
+        let heads = line.heads.iter().map(|head| head.parse()).collect::<interp_core::Result<_>>();
+        Ok(HeadSet {
+            heads: heads.with_context(|| format!("{}: set `{}`", file.display(), line.name))?,
+            name: line.name,
+        })
+    };
+    lines.into_iter().map(set).collect()
+}
+
+/// SHA-256 of a small file of the checkpoint.
+fn hash_of(model: &Model, name: &str) -> Result<Option<String>> {
+    let Some(path) = model.checkpoint.file(name)? else { return Ok(None) };
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(format!("{:x}", Sha256::digest(bytes))))
+}
+
+impl Prepared {
+    /// Tells the weight files of one start from those of another without reading them.
+    pub fn fingerprint(&self) -> interp_core::Result<String> {
+        let mut text = String::new();
+        for path in self.model.checkpoint.weight_files() {
+            let meta = fs::metadata(path).map_err(interp_core::Error::io("read", path))?;
+            text += &format!("{} {} {}.{}\n", path.display(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        }
+        Ok(format!("{:x}", Sha256::digest(text.as_bytes())))
+    }
+
+    /// What `run.json` says besides the plan.
+    pub fn describe(&self, weights: &[FileHash]) -> Map<String, Value> {
+        let checkpoint = &self.model.checkpoint;
+        let file = |hash: &FileHash| {
+            let name = hash.path.file_name().map(|name| name.to_string_lossy().into_owned());
+            json!({ "file": name, "bytes": hash.bytes, "sha256": hash.sha256 })
+        };
+        let model = json!({
+            "checkpoint": checkpoint.name(),
+            "revision": checkpoint.revision(),
+            "family": checkpoint.config().family,
+            "n_layers": checkpoint.config().n_layers,
+            "n_heads": checkpoint.config().n_heads,
+            "n_kv_heads": checkpoint.config().n_kv_heads,
+            "weights": weights.iter().map(file).collect::<Vec<_>>(),
+            "dtype": self.model.precision.dtype.to_string(),
+            "device": format!("{:?}", self.model.device),
+        });
+        let mut run = Map::new();
+        run.insert("model".into(), model);
+        run.insert("delta".into(), json!("metric(clean) - metric(edited)"));
+        run.insert("index_base".into(), json!(0));
+        run.insert("tool_version".into(), json!(env!("CARGO_PKG_VERSION")));
+        run
+    }
+}

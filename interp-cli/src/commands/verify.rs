@@ -1,0 +1,92 @@
+//! `interp verify`: random cells of an output folder again, by plain full passes that share nothing with the engine but the
+//! decoder, and the folder's means from its own per-trial numbers.
+
+use anyhow::{Result, anyhow};
+use interp_core::device::Dtype;
+use interp_core::export::Study;
+use interp_core::hash::Hashes;
+use interp_core::scores::cell_label;
+use interp_core::sweep::Models;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::sweep::{Machine, SweepSpec, prepare};
+use crate::cli::VerifyArgs;
+use crate::output::{Exit, Printer, columns};
+
+/// Compares, prints the comparison, and answers no when something is off.
+pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
+    let study = Study::load(&args.dir)?;
+    let spec = SweepSpec::read(&args.dir.join("run.json"))?;
+    let prepared = prepare(&spec, Machine { offline: args.offline, threads: None })?;
+    let mut wrong = changed_inputs(&study, &prepared)?;
+
+    let decoder = prepared.model.load(printer)?;
+    let moments = prepared.moments(&decoder)?;
+    let models = Models { base: &decoder, moments: moments.as_ref() };
+    let cells = study.cells[0].first().map_or(0, Vec::len);
+    let measured: Vec<(usize, usize)> = (0..study.rows.len())
+        .flat_map(|row| (0..cells).map(move |cell| (row, cell)))
+        .filter(|&(row, cell)| !study.cells[0][row][cell].is_nan())
+        .collect();
+    if measured.is_empty() {
+        return Err(anyhow!("{}: holds no numbers to verify", args.dir.display()));
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(args.seed);
+    let mut rows = Vec::new();
+    for _ in 0..args.cells {
+        let (row, cell) = measured[rng.random_range(0..measured.len())];
+        let trial = &prepared.trials.trials[study.rows[row]];
+        let plain = prepared.sweep.plain(models, trial, cell)?;
+        let plain = plain.ok_or_else(|| anyhow!("{}: has a cell that the sweep does not", args.dir.display()))?;
+        for (metric, plain) in plain.iter().enumerate() {
+            let stored = f64::from(study.cells[metric][row][cell]);
+            let bound = tolerance(&study, metric, prepared.model.precision.dtype);
+            // `!(a <= b)`, so that NaN is a disagreement.
+            let off = !((stored - plain).abs() <= bound);
+            if off {
+                wrong.push(format!("{} of {} differs", cell_label(&study.layout.axes, cell), trial.id));
+            }
+            let verdict = if off { "differs" } else { "agrees" };
+            let label = cell_label(&study.layout.axes, cell);
+            let numbers = [stored, *plain, bound].map(|x| format!("{x:.3e}"));
+            let [stored, plain, bound] = numbers;
+            let metric = study.layout.metrics[metric].clone();
+            rows.push(vec![trial.id.clone(), label, metric, stored, plain, bound, verdict.into()]);
+        }
+    }
+    let head = ["trial", "cell", "metric", "stored", "plain pass", "may differ by", "verdict"].map(String::from);
+    printer.data(&columns(&head, &rows))?;
+    wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
+    Ok(if wrong.is_empty() { Exit::Done } else { Exit::No })
+}
+
+/// How far a stored δ may be from a plain pass: 1e-9 of the largest |δ| in f64, 1e-3 in f32. In bf16 a number near the
+/// metric's size is itself rounded to 2^-8 of it, several times over.
+fn tolerance(study: &Study, metric: usize, dtype: Dtype) -> f64 {
+    let cells = study.cells[metric].iter().flatten();
+    let largest = cells.filter(|x| !x.is_nan()).fold(0.0f64, |a, &b| a.max(f64::from(b.abs())));
+    let size = study.clean.iter().map(|row| row[metric].abs()).fold(largest, f64::max);
+    match dtype {
+        // Cells are stored in f32, whatever they were computed in.
+        Dtype::F64 => (1e-9 * largest).max(f64::from(f32::EPSILON) * largest),
+        Dtype::F32 => (1e-3 * largest).max(1e-6 * size),
+        Dtype::Bf16 => 4.0 / 256.0 * size,
+    }
+}
+
+/// Inputs that are not those the folder was made from.
+fn changed_inputs(study: &Study, prepared: &super::sweep::Prepared) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for field in ["config_sha256", "tokenizer_sha256", "trials_sha256"] {
+        if study.run["spec"][field] != prepared.plan.spec[field] {
+            wrong.push(format!("{field} is not what run.json says: the input changed since the run"));
+        }
+    }
+    let paths = prepared.model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
+    let now = prepared.describe(&Hashes::start(paths).wait()?);
+    if study.run["model"]["weights"] != now["model"]["weights"] {
+        wrong.push("model.weights is not what run.json says: the weights changed since the run".into());
+    }
+    Ok(wrong)
+}

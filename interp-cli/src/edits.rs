@@ -1,0 +1,58 @@
+//! Edits as typed, with the files and prompts they need, made into what the engine takes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use interp_core::cache::CleanRun;
+use interp_core::decoder::Decoder;
+use interp_core::export::npy;
+use interp_core::intervention::{Edit, EditSpec, Moments};
+use interp_core::site::{HookPoint, Positions};
+use tch::Tensor;
+
+/// An edit with its files read. `from` are the keys that a knockout forbids.
+pub fn edit(spec: &EditSpec, from: Option<&str>) -> Result<Edit> {
+    if from.is_some() && *spec != EditSpec::Knockout {
+        return Err(anyhow!("--from belongs to --edit knockout"));
+    }
+    Ok(match spec {
+        EditSpec::Zero => Edit::Zero,
+        EditSpec::Mean(_) => Edit::Mean,
+        EditSpec::Patch => Edit::Patch,
+        EditSpec::Add(file, factor) => Edit::Add { vector: Arc::new(vector(Path::new(file))?), factor: *factor },
+        EditSpec::Scale(factor) => Edit::Scale(*factor),
+        EditSpec::Noise(factor) => Edit::Noise(*factor),
+        EditSpec::Knockout => {
+            let keys = from.ok_or_else(|| anyhow!("--edit knockout needs --from: the keys that may not be seen"))?;
+            Edit::Knockout { keys: keys.parse::<Positions>()? }
+        }
+        EditSpec::UniformAttention => Edit::UniformAttention,
+    })
+}
+
+fn vector(file: &Path) -> Result<Tensor> {
+    let (shape, values) = npy::read(file)?;
+    let shape: Vec<i64> = shape.into_iter().map(|n| n as i64).collect();
+    if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
+        return Err(anyhow!("{}: holds {bad}", file.display()));
+    }
+    Ok(Tensor::from_slice(&values).view(shape.as_slice()))
+}
+
+/// Means and standard deviations of `points` over prompts, one clean run each.
+pub fn moments_of_prompts<'a>(
+    decoder: &Decoder,
+    prompts: impl IntoIterator<Item = &'a [i64]>,
+    points: &[HookPoint],
+    mut step: impl FnMut(),
+) -> Moments {
+    let _no_grad = tch::no_grad_guard();
+    let mut moments = Moments::default();
+    for tokens in prompts {
+        let run = CleanRun::new(decoder, tokens, [], points.iter().copied(), 0);
+        moments.add_run(points, run.cache());
+        step();
+    }
+    moments
+}

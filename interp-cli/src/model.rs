@@ -1,0 +1,81 @@
+//! From what was typed to an open checkpoint, its tokenizer, and (later, when everything else is known to be right) its
+//! decoder.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use interp_core::checkpoint::{Checkpoint, CheckpointRef};
+use interp_core::decoder::Decoder;
+use interp_core::device::{Dtype, Precision, Weights, parse_device};
+use interp_core::hub::HubOptions;
+use interp_core::prompt::{PromptReader, Tokenizer};
+use tch::Device;
+
+use crate::cli::ModelArgs;
+use crate::output::Printer;
+
+/// A checkpoint whose files are open and whose weights are not loaded yet.
+pub struct Model {
+    /// Files and config.
+    pub checkpoint: Checkpoint,
+    /// `None` when the checkpoint has none: prompts are token ids then.
+    pub tokenizer: Option<Tokenizer>,
+    /// What to compute in.
+    pub precision: Precision,
+    /// Where to compute.
+    pub device: Device,
+}
+
+impl Model {
+    /// Opens the checkpoint and its tokenizer. Reads no weights.
+    pub fn open(args: &ModelArgs) -> Result<Self> {
+        let precision = Precision { dtype: args.dtype.parse::<Dtype>()?, weights: args.weights.parse::<Weights>()? };
+        let device = parse_device(&args.device)?;
+        if let Some(threads) = args.threads {
+            tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+        }
+        let checkpoint = open_checkpoint(&args.model, args.offline)?;
+        let tokenizer = open_tokenizer(&checkpoint)?;
+        Ok(Self { checkpoint, tokenizer, precision, device })
+    }
+
+    /// Turns text, messages and token ids into prompts for this model.
+    pub fn reader(&self) -> PromptReader<'_> {
+        let config = self.checkpoint.config();
+        PromptReader { tokenizer: self.tokenizer.as_ref(), d_vocab: config.d_vocab, n_ctx: config.n_ctx }
+    }
+
+    /// Loads the weights, and says so when it takes a while.
+    pub fn load(&self, printer: &Printer) -> Result<Decoder> {
+        let start = Instant::now();
+        let decoder = Decoder::load(&self.checkpoint, self.device, self.precision)
+            .with_context(|| format!("loading {}", self.checkpoint.name()))?;
+        if start.elapsed().as_secs() >= 2 {
+            let gigabytes = self.checkpoint.total_bytes() as f64 / 1e9;
+            printer.talk(&format!("loaded {gigabytes:.1} GB in {:.1} s", start.elapsed().as_secs_f64()));
+        }
+        Ok(decoder)
+    }
+
+    /// Text of a token, for labels; its id where there is no tokenizer.
+    pub fn token_text(&self, id: i64) -> String {
+        self.tokenizer.as_ref().map_or_else(|| id.to_string(), |tokenizer| tokenizer.token_text(id))
+    }
+}
+
+/// Opens a checkpoint from a folder or the hub.
+pub fn open_checkpoint(text: &str, offline: bool) -> Result<Checkpoint> {
+    let reference: CheckpointRef = text.parse()?;
+    let mut hub = HubOptions::from_env();
+    hub.offline |= offline;
+    Ok(Checkpoint::open(&reference, &hub)?)
+}
+
+fn open_tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {
+    let Some(file) = checkpoint.file("tokenizer.json")? else { return Ok(None) };
+    let config = checkpoint.file("tokenizer_config.json")?;
+    let template = checkpoint.file("chat_template.jinja")?;
+    let tokenizer = Tokenizer::from_files(&file, config.as_deref(), template.as_deref())?;
+    tokenizer.check_against(checkpoint.config().d_vocab, &file)?;
+    Ok(Some(tokenizer))
+}

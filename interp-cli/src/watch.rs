@@ -1,0 +1,123 @@
+//! A sink around a sink: shows progress on a terminal and stops the run after the current trial on Ctrl-C. Stores nothing.
+
+use std::io::IsTerminal as _;
+use std::ops::ControlFlow;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use interp_core::Result;
+use interp_core::scores::ScoreGrid;
+use interp_core::sweep::Sink;
+
+use crate::interrupt;
+use crate::output::{Exit, Printer};
+
+/// Watches a sweep on its way into `inner`.
+pub struct Watched<'a, S> {
+    inner: &'a mut S,
+    bar: ProgressBar,
+    done: usize,
+    all: usize,
+    stopped: bool,
+    is_interrupted: fn() -> bool,
+}
+
+impl<'a, S: Sink> Watched<'a, S> {
+    /// [`interrupt::catch`] is the caller's to call, once.
+    pub fn new(inner: &'a mut S) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} trials  {per_sec}  {eta} left");
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style.expect("the template is fixed"));
+        Self { inner, bar, done: 0, all: 0, stopped: false, is_interrupted: interrupt::requested }
+    }
+
+    /// Ends the display. Says so if the run was stopped.
+    pub fn end(self, printer: &Printer) -> Exit {
+        self.bar.finish_and_clear();
+        if !self.stopped {
+            return Exit::Done;
+        }
+        printer.talk(&format!("interrupted after {} of {} trials; the same command resumes", self.done, self.all));
+        Exit::Interrupted
+    }
+
+    fn step(&mut self, flow: ControlFlow<()>) -> ControlFlow<()> {
+        self.done += 1;
+        self.bar.inc(1);
+        // After the last trial there is nothing left to stop.
+        self.stopped = self.done < self.all && (self.is_interrupted)();
+        if self.stopped { ControlFlow::Break(()) } else { flow }
+    }
+}
+
+impl<S: Sink> Sink for Watched<'_, S> {
+    fn begin(&mut self, n_trials: usize) -> Result<()> {
+        self.inner.begin(n_trials)?;
+        self.all = n_trials;
+        self.done = (0..n_trials).filter(|&index| self.inner.has(index)).count();
+        self.bar.set_length(n_trials as u64);
+        self.bar.set_position(self.done as u64);
+        // What an earlier start did must not count into the rate.
+        self.bar.reset_eta();
+        Ok(())
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.inner.has(index)
+    }
+
+    fn trial(&mut self, index: usize, grid: &ScoreGrid) -> Result<ControlFlow<()>> {
+        let flow = self.inner.trial(index, grid)?;
+        Ok(self.step(flow))
+    }
+
+    fn skip(&mut self, index: usize, reason: &str) -> Result<ControlFlow<()>> {
+        let flow = self.inner.skip(index, reason)?;
+        Ok(self.step(flow))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.inner.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counts(usize);
+
+    impl Sink for Counts {
+        fn begin(&mut self, _: usize) -> Result<()> {
+            Ok(())
+        }
+        fn has(&self, index: usize) -> bool {
+            index == 0
+        }
+        fn trial(&mut self, _: usize, _: &ScoreGrid) -> Result<ControlFlow<()>> {
+            unreachable!()
+        }
+        fn skip(&mut self, _: usize, _: &str) -> Result<ControlFlow<()>> {
+            self.0 += 1;
+            Ok(ControlFlow::Continue(()))
+        }
+        fn finish(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn ctrl_c_stops_after_the_trial_at_hand() {
+        interrupt::catch().unwrap();
+        let mut counts = Counts(0);
+        let mut watched = Watched::new(&mut counts);
+        watched.begin(4).unwrap();
+        assert_eq!(watched.skip(1, "").unwrap(), ControlFlow::Continue(()));
+        // SAFETY: the handler is ours.
+        unsafe { libc::raise(libc::SIGINT) };
+        assert_eq!(watched.skip(2, "").unwrap(), ControlFlow::Break(()));
+        assert_eq!((watched.done, watched.all), (3, 4));
+        assert_eq!(watched.end(&Printer::new()), Exit::Interrupted);
+        assert_eq!(counts.0, 2, "the trial at hand was kept");
+    }
+}
