@@ -9,3 +9,4 @@ mod parity;
 mod prompt;
 mod run_folder;
 mod sweep;
+mod tidy;

@@ -1,0 +1,36 @@
+# Every target does its own set-up, and is quick where that is done.
+CARGO = cargo
+
+.PHONY: setup build demo test notebook lint docs clean
+
+setup:
+	@bash .ci/setup
+
+build: setup
+	$(CARGO) build --release --locked
+
+# Which heads of the small trained checkpoint carry the answer; ends in out/demo.
+demo: build
+	@bash fixtures/identity-rules/demo.sh out/demo
+
+# One build for tests, demo and notebook alike.
+test: setup
+	$(CARGO) test --release --locked
+	rm -rf out/test-demo
+	bash fixtures/identity-rules/demo.sh out/test-demo
+	bash .ci/notebook out/test-demo
+
+# The notebook on the demo's folder, with a Python of its own.
+notebook: demo
+	bash .ci/notebook out/demo
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+docs: setup
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
+
+clean:
+	$(CARGO) clean
+	rm -rf out .venv .venv-notebook
