@@ -16,9 +16,10 @@ demo: build
 # One build for tests, demo and notebook alike.
 test: setup
 	$(CARGO) test --release --locked
-	rm -rf out/test-demo
+	rm -rf out/test-demo*
 	bash fixtures/identity-rules/demo.sh out/test-demo
 	bash .ci/notebook out/test-demo
+	bash .ci/notebook out/test-demo-ablation
 
 # The notebook on the demo's folder, with a Python of its own.
 notebook: demo
