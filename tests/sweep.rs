@@ -195,6 +195,25 @@ fn prompts_beyond_the_window_and_position_256_resume_exactly() {
 }
 
 #[test]
+fn long_waves_visit_attention_in_chunks_and_stay_exact() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for family in ["qwen2-window", "llama"] {
+        let decoder = load(&tiny(family), Dtype::F64);
+        let models = Models { base: &decoder, moments: None };
+        let (base, source) = pair(&mut rng, 290, 5);
+        let trial = trial(base, source);
+        for (site, edit) in
+            [(Site::Z, Edit::Zero), (Site::Pattern, Edit::Patch), (Site::Scores, Edit::UniformAttention)]
+        {
+            // 19 rows of 6 heads over 290 keys are more scores than one chunk holds.
+            let sweep = sweep(site, edit.clone(), Grid::LayerHead, vec![Positions::All], 3);
+            let (largest, worst) = compare(&sweep, models, &trial, &mut rng);
+            assert!(worst <= 1e-9 * largest, "{family} {site} {edit:?}: {worst:e} of {largest:e}");
+        }
+    }
+}
+
+#[test]
 fn single_precision_waves_stay_within_a_thousandth_of_the_largest_effect() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     for family in FAMILIES {

@@ -14,8 +14,11 @@ use crate::error::Result;
 use crate::hooks::{Hooks, grow, rows, tap};
 use crate::site::{HookPoint, Site};
 
-/// Entries of one chunk of attention scores; destination positions are processed in chunks of at most this many.
-const MAX_SCORES: i64 = 1 << 26;
+/// Most attention scores formed at once: destination positions are processed in chunks that stay below. A CPU wants a
+/// chunk to stay in its caches, a GPU wants few launches.
+fn max_scores(device: Device) -> i64 {
+    if device == Device::Cpu { 1 << 22 } else { 1 << 28 }
+}
 
 #[derive(Debug)]
 pub(crate) struct Attention {
@@ -116,7 +119,7 @@ impl Attention {
         let past = place.past.map_or(&[][..], |past| past.segments(place.layer));
 
         let n_src = place.positions.end as i64;
-        let chunk = (MAX_SCORES / (n * self.n_heads * n_src)).max(1) as usize;
+        let chunk = (max_scores(q.device()) / (n * self.n_heads * n_src)).max(1) as usize;
         let mut out = Vec::new();
         for start in place.keep.clone().step_by(chunk) {
             let dest = start..place.keep.end.min(start + chunk);
