@@ -42,6 +42,13 @@ pub fn load(dir: &Path, dtype: Dtype) -> Decoder {
     Decoder::load(&open(dir), Device::Cpu, precision).expect("the fixture loads")
 }
 
+/// [`load`], with matrices laid out for waves.
+pub fn load_for_waves(dir: &Path, dtype: Dtype) -> Decoder {
+    tch::set_num_threads(1);
+    let precision = Precision { dtype, weights: Weights::Auto };
+    Decoder::load_for_waves(&open(dir), Device::Cpu, precision).expect("the fixture loads")
+}
+
 /// A prompt of bare tokens.
 pub fn prompt(tokens: &[i64]) -> Prompt {
     Prompt { tokens: tokens.to_vec(), spans: Default::default() }

@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::common::{FAMILIES, load, tiny};
+use crate::common::{FAMILIES, load, load_for_waves, tiny};
 
 /// Cells of a grid that are compared with a plain pass each.
 const CELLS: usize = 6;
@@ -217,12 +217,39 @@ fn long_waves_visit_attention_in_chunks_and_stay_exact() {
 fn single_precision_waves_stay_within_a_thousandth_of_the_largest_effect() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     for family in FAMILIES {
-        let decoder = load(&tiny(family), Dtype::F32);
-        let models = Models { base: &decoder, moments: None };
-        let (base, source) = pair(&mut rng, 30, 10);
-        let sweep = sweep(Site::Z, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
-        let (largest, worst) = compare(&sweep, models, &trial(base, source), &mut rng);
-        assert!(worst <= 1e-3 * largest, "{family}: {worst:e} of {largest:e}");
+        for decoder in [load(&tiny(family), Dtype::F32), load_for_waves(&tiny(family), Dtype::F32)] {
+            let models = Models { base: &decoder, moments: None };
+            let (base, source) = pair(&mut rng, 30, 10);
+            let sweep = sweep(Site::Z, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
+            let (largest, worst) = compare(&sweep, models, &trial(base, source), &mut rng);
+            assert!(worst <= 1e-3 * largest, "{family}: {worst:e} of {largest:e}");
+        }
+    }
+}
+
+#[test]
+fn weights_laid_out_for_waves_give_the_same_effects() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for family in FAMILIES {
+        let (base, source) = pair(&mut rng, 24, 3);
+        let trial = trial(base, source);
+        let effects = |decoder: &Decoder| {
+            let sweep = sweep(Site::Result, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
+            let axes = sweep.axes(decoder.config(), &trial).expect("axes");
+            let grid = sweep.trial(Models { base: decoder, moments: None }, &axes, &trial).expect("runs");
+            grid.values.concat()
+        };
+        let exact = effects(&load(&tiny(family), Dtype::F64));
+        let largest = exact.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        let distance = |decoder: &Decoder| {
+            effects(decoder).iter().zip(&exact).fold(0.0f64, |worst, (a, b)| worst.max((a - b).abs())) / largest
+        };
+        let packed = distance(&load_for_waves(&tiny(family), Dtype::F32));
+        assert!(packed <= 1e-4, "{family}: f32 is {packed:e} off");
+        // bf16 rounds differently in every kernel; what counts is that neither kernel is the worse one.
+        let (plain, packed) =
+            (distance(&load(&tiny(family), Dtype::Bf16)), distance(&load_for_waves(&tiny(family), Dtype::Bf16)));
+        assert!(packed <= 3.0 * plain, "{family}: bf16 is {packed:e} off, {plain:e} with plain weights");
     }
 }
 

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::linear::Linear;
+use super::linear::{Linear, Loading};
 use super::norm::{RmsNorm, wide_kind};
 use super::past::{Past, Segment};
 use super::rope::RopeTable;
-use crate::checkpoint::{Placement, Scope};
+use crate::checkpoint::Scope;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::hooks::{Hooks, grow, rows, tap};
@@ -49,18 +49,18 @@ pub(crate) struct Place<'a> {
 }
 
 impl Attention {
-    pub(crate) fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, place: &Placement) -> Result<Self> {
+    pub(crate) fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, loading: &Loading) -> Result<Self> {
         let (d_model, d_head) = (config.d_model, config.d_head);
         let (q_width, kv_width) = (config.n_heads * d_head, config.n_kv_heads * d_head);
         let norm = |name: &str| match config.qk_norm {
-            true => RmsNorm::load(&scope.pp(name), d_head, config.rms_norm_eps, place).map(Some),
+            true => RmsNorm::load(&scope.pp(name), d_head, config.rms_norm_eps, &loading.place).map(Some),
             false => Ok(None),
         };
         Ok(Self {
-            q_proj: Linear::load(&scope.pp("q_proj"), q_width, d_model, config.qkv_bias, place)?,
-            k_proj: Linear::load(&scope.pp("k_proj"), kv_width, d_model, config.qkv_bias, place)?,
-            v_proj: Linear::load(&scope.pp("v_proj"), kv_width, d_model, config.qkv_bias, place)?,
-            o_proj: Linear::load(&scope.pp("o_proj"), d_model, q_width, config.o_bias, place)?,
+            q_proj: Linear::load(&scope.pp("q_proj"), q_width, d_model, config.qkv_bias, loading)?,
+            k_proj: Linear::load(&scope.pp("k_proj"), kv_width, d_model, config.qkv_bias, loading)?,
+            v_proj: Linear::load(&scope.pp("v_proj"), kv_width, d_model, config.qkv_bias, loading)?,
+            o_proj: Linear::load(&scope.pp("o_proj"), d_model, q_width, config.o_bias, loading)?,
             q_norm: norm("q_norm")?,
             k_norm: norm("k_norm")?,
             n_heads: config.n_heads as i64,
