@@ -35,10 +35,18 @@ pub fn open(dir: &Path) -> Checkpoint {
     Checkpoint::open(&reference, &HubOptions::from_env()).expect("the fixture opens")
 }
 
-/// Loads a checkpoint folder on the CPU.
+/// Loads a checkpoint folder on the CPU. Tests run side by side, so each computes on one thread.
 pub fn load(dir: &Path, dtype: Dtype) -> Decoder {
+    tch::set_num_threads(1);
     let precision = Precision { dtype, weights: Weights::Auto };
     Decoder::load(&open(dir), Device::Cpu, precision).expect("the fixture loads")
+}
+
+/// [`load`], with matrices laid out for waves.
+pub fn load_for_waves(dir: &Path, dtype: Dtype) -> Decoder {
+    tch::set_num_threads(1);
+    let precision = Precision { dtype, weights: Weights::Auto };
+    Decoder::load_for_waves(&open(dir), Device::Cpu, precision).expect("the fixture loads")
 }
 
 /// A prompt of bare tokens.

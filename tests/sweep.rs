@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::common::{FAMILIES, load, tiny};
+use crate::common::{FAMILIES, load, load_for_waves, tiny};
 
 /// Cells of a grid that are compared with a plain pass each.
 const CELLS: usize = 6;
@@ -195,15 +195,61 @@ fn prompts_beyond_the_window_and_position_256_resume_exactly() {
 }
 
 #[test]
+fn long_waves_visit_attention_in_chunks_and_stay_exact() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for family in ["qwen2-window", "llama"] {
+        let decoder = load(&tiny(family), Dtype::F64);
+        let models = Models { base: &decoder, moments: None };
+        let (base, source) = pair(&mut rng, 290, 5);
+        let trial = trial(base, source);
+        for (site, edit) in
+            [(Site::Z, Edit::Zero), (Site::Pattern, Edit::Patch), (Site::Scores, Edit::UniformAttention)]
+        {
+            // 19 rows of 6 heads over 290 keys are more scores than one chunk holds.
+            let sweep = sweep(site, edit.clone(), Grid::LayerHead, vec![Positions::All], 3);
+            let (largest, worst) = compare(&sweep, models, &trial, &mut rng);
+            assert!(worst <= 1e-9 * largest, "{family} {site} {edit:?}: {worst:e} of {largest:e}");
+        }
+    }
+}
+
+#[test]
 fn single_precision_waves_stay_within_a_thousandth_of_the_largest_effect() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     for family in FAMILIES {
-        let decoder = load(&tiny(family), Dtype::F32);
-        let models = Models { base: &decoder, moments: None };
-        let (base, source) = pair(&mut rng, 30, 10);
-        let sweep = sweep(Site::Z, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
-        let (largest, worst) = compare(&sweep, models, &trial(base, source), &mut rng);
-        assert!(worst <= 1e-3 * largest, "{family}: {worst:e} of {largest:e}");
+        for decoder in [load(&tiny(family), Dtype::F32), load_for_waves(&tiny(family), Dtype::F32)] {
+            let models = Models { base: &decoder, moments: None };
+            let (base, source) = pair(&mut rng, 30, 10);
+            let sweep = sweep(Site::Z, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
+            let (largest, worst) = compare(&sweep, models, &trial(base, source), &mut rng);
+            assert!(worst <= 1e-3 * largest, "{family}: {worst:e} of {largest:e}");
+        }
+    }
+}
+
+#[test]
+fn weights_laid_out_for_waves_give_the_same_effects() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for family in FAMILIES {
+        let (base, source) = pair(&mut rng, 24, 3);
+        let trial = trial(base, source);
+        let effects = |decoder: &Decoder| {
+            let sweep = sweep(Site::Result, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
+            let axes = sweep.axes(decoder.config(), &trial).expect("axes");
+            let grid = sweep.trial(Models { base: decoder, moments: None }, &axes, &trial).expect("runs");
+            grid.values.concat()
+        };
+        let exact = effects(&load(&tiny(family), Dtype::F64));
+        let largest = exact.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        let distance = |decoder: &Decoder| {
+            effects(decoder).iter().zip(&exact).fold(0.0f64, |worst, (a, b)| worst.max((a - b).abs())) / largest
+        };
+        let packed = distance(&load_for_waves(&tiny(family), Dtype::F32));
+        assert!(packed <= 1e-4, "{family}: f32 is {packed:e} off");
+        // bf16 rounds differently in every kernel; what counts is that neither kernel is the worse one.
+        let (plain, packed) =
+            (distance(&load(&tiny(family), Dtype::Bf16)), distance(&load_for_waves(&tiny(family), Dtype::Bf16)));
+        assert!(packed <= 3.0 * plain, "{family}: bf16 is {packed:e} off, {plain:e} with plain weights");
     }
 }
 

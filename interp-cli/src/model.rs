@@ -47,8 +47,21 @@ impl Model {
 
     /// Loads the weights, and says so when it takes a while.
     pub fn load(&self, printer: &Printer) -> Result<Decoder> {
+        self.load_by(Decoder::load, printer)
+    }
+
+    /// [`Model::load`], for sweeps: weights are laid out for many passes of many rows.
+    pub fn load_for_waves(&self, printer: &Printer) -> Result<Decoder> {
+        self.load_by(Decoder::load_for_waves, printer)
+    }
+
+    fn load_by(
+        &self,
+        load: fn(&Checkpoint, Device, Precision) -> interp_core::Result<Decoder>,
+        printer: &Printer,
+    ) -> Result<Decoder> {
         let start = Instant::now();
-        let decoder = Decoder::load(&self.checkpoint, self.device, self.precision)
+        let decoder = load(&self.checkpoint, self.device, self.precision)
             .with_context(|| format!("loading {}", self.checkpoint.name()))?;
         if start.elapsed().as_secs() >= 2 {
             let gigabytes = self.checkpoint.total_bytes() as f64 / 1e9;

@@ -2,6 +2,7 @@
 //! interventions, metrics, prompts or files of results.
 
 mod attention;
+mod kernel;
 mod linear;
 mod mlp;
 mod norm;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use self::attention::{Attention, Place};
+use self::kernel::Kernel;
+use self::linear::Loading;
 use self::mlp::Mlp;
 use self::norm::{RmsNorm, wide_kind};
 pub use self::past::Past;
@@ -77,13 +80,13 @@ struct Block {
 }
 
 impl Block {
-    fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, place: &Placement) -> Result<Self> {
-        let norm = |name: &str| RmsNorm::load(&scope.pp(name), config.d_model, config.rms_norm_eps, place);
+    fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, loading: &Loading) -> Result<Self> {
+        let norm = |name: &str| RmsNorm::load(&scope.pp(name), config.d_model, config.rms_norm_eps, &loading.place);
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
-            self_attn: Attention::load(config, layer, &scope.pp("self_attn"), place)?,
+            self_attn: Attention::load(config, layer, &scope.pp("self_attn"), loading)?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
-            mlp: Mlp::load(config, &scope.pp("mlp"), place)?,
+            mlp: Mlp::load(config, &scope.pp("mlp"), loading)?,
         })
     }
 
@@ -105,18 +108,29 @@ impl Block {
 }
 
 impl Decoder {
-    /// Reads the weights. Errors name the tensor that is missing, misshapen or not finite, and tensors that no part of the
-    /// model has a use for.
+    /// Reads the weights, used in place where nothing has to be converted. Errors name the tensor that is missing,
+    /// misshapen or not finite, and tensors that no part of the model has a use for.
     pub fn load(checkpoint: &Checkpoint, device: Device, precision: Precision) -> Result<Self> {
+        Self::load_for(checkpoint, device, precision, Kernel::Plain)
+    }
+
+    /// [`Decoder::load`], for many passes of many rows: matrices are laid out for the kernel that is fastest on this machine,
+    /// which costs one copy of each at the start and holds none twice.
+    pub fn load_for_waves(checkpoint: &Checkpoint, device: Device, precision: Precision) -> Result<Self> {
+        Self::load_for(checkpoint, device, precision, Kernel::fastest(precision.dtype.kind(), device))
+    }
+
+    fn load_for(checkpoint: &Checkpoint, device: Device, precision: Precision, kernel: Kernel) -> Result<Self> {
         let config = checkpoint.config().clone();
         let kind = precision.dtype.kind();
         let place = Placement { device, kind: precision.storage(&checkpoint.stored_dtypes(), device) };
+        let loading = Loading { place, kind, kernel };
         let scope = checkpoint.scope();
         let model = scope.pp("model");
         let embedding = [config.d_vocab as i64, config.d_model as i64];
         let embed_tokens = model.pp("embed_tokens").tensor("weight", &embedding, &place)?;
         let layers = (0..config.n_layers)
-            .map(|layer| Block::load(&config, layer, &model.pp("layers").pp(layer), &place))
+            .map(|layer| Block::load(&config, layer, &model.pp("layers").pp(layer), &loading))
             .collect::<Result<_>>()?;
         let norm = RmsNorm::load(&model.pp("norm"), config.d_model, config.rms_norm_eps, &place)?;
         let lm_head = match config.tie_word_embeddings {

@@ -10,6 +10,7 @@ use crate::cache::CleanRun;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::guard::catch_torch;
 use crate::intervention::{Context, Donors, Edit, Edits, Moments};
 use crate::metric::{Metric, Readout};
 use crate::scores::{GridAxis, ScoreGrid};
@@ -115,6 +116,10 @@ impl Sweep {
 
     /// The δ of every cell on one trial.
     pub fn trial(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial) -> Result<ScoreGrid> {
+        catch_torch(&trial.id, || self.run_trial(models, axes, trial))
+    }
+
+    fn run_trial(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial) -> Result<ScoreGrid> {
         let _no_grad = tch::no_grad_guard();
         let decoder = models.base;
         let readout = Readout::new(&self.metrics, trial.target, &trial.id)?;

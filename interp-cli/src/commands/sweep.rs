@@ -42,7 +42,7 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     prepared.refuse_changed_weights(&folder)?;
     let weights = model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
     let hashes = Hashes::start(weights);
-    let decoder = model.load(printer)?;
+    let decoder = model.load_for_waves(printer)?;
     let moments = prepared.moments(&decoder)?;
     let models = Models { base: &decoder, moments: moments.as_ref() };
 

@@ -114,6 +114,13 @@ impl<'a> Scope<'a> {
         copy.f_view(shape).map_err(fail)
     }
 
+    /// Gives back the pages of a tensor that was copied elsewhere. A tensor still in use reads them again from the file.
+    pub(crate) fn release(&self, name: &str) {
+        if let Some(entry) = self.checkpoint.tensors.get(&self.full(name)) {
+            self.checkpoint.shards[entry.shard].release(entry.stored.range.clone());
+        }
+    }
+
     fn full(&self, part: impl fmt::Display) -> String {
         match self.prefix.as_str() {
             "" => part.to_string(),

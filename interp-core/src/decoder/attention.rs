@@ -4,18 +4,21 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::linear::Linear;
+use super::linear::{Linear, Loading};
 use super::norm::{RmsNorm, wide_kind};
 use super::past::{Past, Segment};
 use super::rope::RopeTable;
-use crate::checkpoint::{Placement, Scope};
+use crate::checkpoint::Scope;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::hooks::{Hooks, grow, rows, tap};
 use crate::site::{HookPoint, Site};
 
-/// Entries of one chunk of attention scores; destination positions are processed in chunks of at most this many.
-const MAX_SCORES: i64 = 1 << 26;
+/// Most attention scores formed at once: destination positions are processed in chunks that stay below. A CPU wants a
+/// chunk to stay in its caches, a GPU wants few launches.
+fn max_scores(device: Device) -> i64 {
+    if device == Device::Cpu { 1 << 22 } else { 1 << 28 }
+}
 
 #[derive(Debug)]
 pub(crate) struct Attention {
@@ -46,18 +49,18 @@ pub(crate) struct Place<'a> {
 }
 
 impl Attention {
-    pub(crate) fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, place: &Placement) -> Result<Self> {
+    pub(crate) fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, loading: &Loading) -> Result<Self> {
         let (d_model, d_head) = (config.d_model, config.d_head);
         let (q_width, kv_width) = (config.n_heads * d_head, config.n_kv_heads * d_head);
         let norm = |name: &str| match config.qk_norm {
-            true => RmsNorm::load(&scope.pp(name), d_head, config.rms_norm_eps, place).map(Some),
+            true => RmsNorm::load(&scope.pp(name), d_head, config.rms_norm_eps, &loading.place).map(Some),
             false => Ok(None),
         };
         Ok(Self {
-            q_proj: Linear::load(&scope.pp("q_proj"), q_width, d_model, config.qkv_bias, place)?,
-            k_proj: Linear::load(&scope.pp("k_proj"), kv_width, d_model, config.qkv_bias, place)?,
-            v_proj: Linear::load(&scope.pp("v_proj"), kv_width, d_model, config.qkv_bias, place)?,
-            o_proj: Linear::load(&scope.pp("o_proj"), d_model, q_width, config.o_bias, place)?,
+            q_proj: Linear::load(&scope.pp("q_proj"), q_width, d_model, config.qkv_bias, loading)?,
+            k_proj: Linear::load(&scope.pp("k_proj"), kv_width, d_model, config.qkv_bias, loading)?,
+            v_proj: Linear::load(&scope.pp("v_proj"), kv_width, d_model, config.qkv_bias, loading)?,
+            o_proj: Linear::load(&scope.pp("o_proj"), d_model, q_width, config.o_bias, loading)?,
             q_norm: norm("q_norm")?,
             k_norm: norm("k_norm")?,
             n_heads: config.n_heads as i64,
@@ -116,7 +119,7 @@ impl Attention {
         let past = place.past.map_or(&[][..], |past| past.segments(place.layer));
 
         let n_src = place.positions.end as i64;
-        let chunk = (MAX_SCORES / (n * self.n_heads * n_src)).max(1) as usize;
+        let chunk = (max_scores(q.device()) / (n * self.n_heads * n_src)).max(1) as usize;
         let mut out = Vec::new();
         for start in place.keep.clone().step_by(chunk) {
             let dest = start..place.keep.end.min(start + chunk);

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use super::linear::Linear;
-use crate::checkpoint::{Placement, Scope};
+use super::linear::{Linear, Loading};
+use crate::checkpoint::Scope;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::hooks::{Hooks, grow, rows, tap};
@@ -17,12 +17,12 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    pub(crate) fn load(config: &ModelConfig, scope: &Scope<'_>, place: &Placement) -> Result<Self> {
+    pub(crate) fn load(config: &ModelConfig, scope: &Scope<'_>, loading: &Loading) -> Result<Self> {
         let (wide, narrow, bias) = (config.d_mlp, config.d_model, config.mlp_bias);
         Ok(Self {
-            gate_proj: Linear::load(&scope.pp("gate_proj"), wide, narrow, bias, place)?,
-            up_proj: Linear::load(&scope.pp("up_proj"), wide, narrow, bias, place)?,
-            down_proj: Linear::load(&scope.pp("down_proj"), narrow, wide, bias, place)?,
+            gate_proj: Linear::load(&scope.pp("gate_proj"), wide, narrow, bias, loading)?,
+            up_proj: Linear::load(&scope.pp("up_proj"), wide, narrow, bias, loading)?,
+            down_proj: Linear::load(&scope.pp("down_proj"), narrow, wide, bias, loading)?,
         })
     }
 

@@ -1,8 +1,6 @@
 //! One pass that carries many cells: row 0 is the clean run, and every cell enters as an edited copy of it where it is first
 //! edited, so that each weight is read once per wave.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use tch::Tensor;
 
 use super::Sweep;
@@ -11,6 +9,7 @@ use crate::cache::CleanRun;
 use crate::decoder::{Decoder, Start};
 use crate::device::free_host_memory;
 use crate::error::{Error, Result};
+use crate::guard::catch_torch;
 use crate::intervention::{CellSet, Context, Donors, Edits};
 use crate::metric::Readout;
 use crate::site::HookPoint;
@@ -154,16 +153,6 @@ impl Sweep {
         let fits = free_host_memory().map_or(usize::MAX, |free| (free as usize / 4) / bytes);
         self.max_rows.unwrap_or(fits).max(2)
     }
-}
-
-/// Runs passes that can only fail by our own fault or for want of memory, and turns a panic of libtorch into an error.
-pub(crate) fn catch_torch<T>(context: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().cloned();
-        let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let message = message.unwrap_or_else(|| "unknown failure".into());
-        Err(Error::Torch { context: context.into(), message })
-    })
 }
 
 fn is_out_of_memory(message: &str) -> bool {
