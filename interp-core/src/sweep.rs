@@ -19,6 +19,7 @@ use crate::trial::Trial;
 pub use self::grid::{Grid, GridSpec, HeadSet};
 pub use self::sink::Sink;
 use self::wave::Run;
+pub use self::wave::catch_torch;
 
 /// What to run on every trial.
 #[derive(Debug, Clone)]

@@ -157,7 +157,7 @@ impl Sweep {
 }
 
 /// Runs passes that can only fail by our own fault or for want of memory, and turns a panic of libtorch into an error.
-pub(crate) fn catch_torch<T>(context: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn catch_torch<T>(context: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
         let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
