@@ -20,7 +20,7 @@ pub enum Command {
     Sweep(SweepArgs),
     /// Run random cells of an output folder again by plain full passes and compare
     Verify(VerifyArgs),
-    /// Print the cells of largest effect in an output folder, with intervals
+    /// Print the largest effects in an output folder, or heads beside a random control, with intervals
     Stats(StatsArgs),
     /// Draw an output folder's figure again
     Plot(PlotArgs),
@@ -155,16 +155,28 @@ pub struct StatsArgs {
     /// Print JSON with the columns of delta.json
     #[arg(long)]
     pub json: bool,
-    /// How many cells, those of largest mean first
-    #[arg(long, value_name = "K", default_value_t = 10)]
-    pub top: usize,
+    /// How many cells, those of largest mean first [default: 10]
+    #[arg(long, value_name = "K", conflicts_with_all = ["heads", "clean"])]
+    pub top: Option<usize>,
+    /// Only these heads: L19.H17,L20.H3, or top:K for those of largest mean
+    #[arg(long, value_name = "HEADS")]
+    pub heads: Option<String>,
+    /// Folder whose primary metric ranks the heads of `--heads top:K`; this folder if not given
+    #[arg(long, value_name = "DIR", requires = "heads")]
+    pub ranked_by: Option<PathBuf>,
+    /// Compare --heads with the mean of N other measured heads, drawn at random
+    #[arg(long, value_name = "N")]
+    pub control: Option<usize>,
+    /// Print what the unedited runs measured instead, by direction
+    #[arg(long, conflicts_with_all = ["heads", "control"])]
+    pub clean: bool,
     /// Confidence level of the bootstrap intervals; as in the folder if not given
     #[arg(long, value_name = "LEVEL")]
     pub ci: Option<f64>,
     /// Number of bootstrap resamples; as in the folder if not given
     #[arg(long, value_name = "N")]
     pub resamples: Option<usize>,
-    /// Seed of the bootstrap; as in the folder if not given
+    /// Seed of the bootstrap and of the control's draw; as in the folder if not given
     #[arg(long)]
     pub seed: Option<u64>,
 }
