@@ -1,5 +1,6 @@
 //! What a user can type, as clap types. No file is opened and no value is checked against another here.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,14 +47,17 @@ pub struct ModelArgs {
     pub offline: bool,
     /// Threads of the CPU; all cores if not given
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// `interp sweep`.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
     /// Take everything but --out from the run.json of an earlier sweep
-    #[arg(long, value_name = "RUN.JSON", conflicts_with_all = ["model", "trials"])]
+    #[arg(long, value_name = "RUN.JSON", conflicts_with_all = [
+        "model", "trials", "site", "edit", "from", "to", "grid", "positions", "layers", "heads", "swap", "metric",
+        "target", "max_rows", "seed", "dtype", "weights", "device",
+    ])]
     pub spec: Option<PathBuf>,
     /// Output folder; the same command on the same folder resumes
     #[arg(long, value_name = "DIR")]
@@ -67,10 +71,10 @@ pub struct SweepArgs {
 #[derive(Debug, Args)]
 pub struct SweepFlags {
     /// Checkpoint that is edited: a folder, or a hub id, with @REVISION to pin it
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", required_unless_present = "spec")]
     pub model: Option<String>,
     /// Trial file (JSONL)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "spec")]
     pub trials: Option<String>,
     /// Activation that is edited: z, result, q, k, v, pattern, resid_pre, mlp_out, …
     #[arg(long, default_value = "z")]
@@ -107,7 +111,7 @@ pub struct SweepFlags {
     pub target: String,
     /// Most rows of one wave; what fits into memory if not given
     #[arg(long, value_name = "N")]
-    pub max_rows: Option<usize>,
+    pub max_rows: Option<NonZeroUsize>,
     /// Seed of noise and of the bootstrap
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -125,7 +129,7 @@ pub struct SweepFlags {
     pub offline: bool,
     /// Threads of the CPU; all cores if not given
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// `interp verify`.

@@ -32,7 +32,7 @@ impl Model {
         let precision = Precision { dtype: args.dtype.parse::<Dtype>()?, weights: args.weights.parse::<Weights>()? };
         let device = parse_device(&args.device)?;
         if let Some(threads) = args.threads {
-            tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+            tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
         }
         let checkpoint = open_checkpoint(&args.model, args.offline)?;
         let tokenizer = open_tokenizer(&checkpoint)?;

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
+use interp_core::Error;
 use interp_core::config::ModelConfig;
 use interp_core::export::{Layout, RunPlan, TrialRow};
 use interp_core::hash::FileHash;
@@ -29,6 +30,8 @@ pub struct Prepared {
     pub model: Model,
     /// Trials that can be read, and lines that cannot.
     pub trials: TrialFile,
+    /// How many of the trials cannot run with this sweep.
+    pub refused: usize,
     /// What to run.
     pub sweep: Sweep,
     /// What the output folder is for.
@@ -42,16 +45,23 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
     let first_token = match spec.target.as_str() {
         "one" => false,
         "first-token" => true,
-        other => return Err(anyhow!("--target {other}: it is `one` or `first-token`")),
+        other => return Err(refuse("target", other, "no such reading of a target", "write one or first-token").into()),
     };
     let trial_path = Path::new(&spec.trials);
-    let trials = TrialFile::read(trial_path, &model.reader(), TrialOptions { first_token, swap: spec.swap })?;
-    if let (true, Some(bad)) = (trials.trials.is_empty(), trials.bad_lines.first()) {
-        return Err(anyhow!("{} lines, none of them usable, the first: {}", trials.bad_lines.len(), bad.error));
+    let mut trials = TrialFile::read(trial_path, &model.reader(), TrialOptions { first_token, swap: spec.swap })?;
+    let n_bad = trials.bad_lines.len();
+    if trials.trials.is_empty() && n_bad > 0 {
+        let first = anyhow::Error::from(trials.bad_lines.swap_remove(0).error);
+        return Err(if n_bad == 1 {
+            first
+        } else {
+            first.context(format!("none of {n_bad} lines can be used, the first"))
+        });
     }
     let sweep = sweep(spec, config)?;
     let wrong = sweep.check(config, &trials.trials)?;
     let first = wrong.iter().position(Option::is_none).expect("check errs when no trial can run");
+    let refused = wrong.iter().flatten().count();
     let axes = sweep.axes(config, &trials.trials[first])?;
 
     let row = |trial: &interp_core::trial::Trial| TrialRow {
@@ -76,14 +86,21 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         trials: trials.trials.iter().map(row).collect(),
         bootstrap: Bootstrap { seed: spec.seed, ..Bootstrap::default() },
     };
-    Ok(Prepared { model, trials, sweep, plan })
+    Ok(Prepared { model, trials, refused, sweep, plan })
 }
 
 fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
     let site: Site = spec.site.parse()?;
     let edit: EditSpec = spec.edit.parse()?;
     if let EditSpec::Mean(Some(dir)) = &edit {
-        return Err(anyhow!("--edit mean:{dir}: means of a capture folder are not read yet; use `mean`"));
+        let problem = "means of a capture folder are not read yet";
+        return Err(refuse(
+            "edit",
+            &format!("mean:{dir}"),
+            problem,
+            "use --edit mean, over the trial file's own prompts",
+        )
+        .into());
     }
     let grid = match spec.grid.parse()? {
         GridSpec::LayerHead => Grid::LayerHead,
@@ -95,16 +112,19 @@ fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
         None => 0..config.n_layers,
     };
     let heads = spec.heads.as_deref().map(|text| list::<HeadRef>(text)).transpose()?;
-    if heads.is_some() && grid != Grid::LayerHead {
-        return Err(anyhow!("--heads chooses cells of --grid layer-head"));
+    if let (Some(text), false) = (&spec.heads, grid == Grid::LayerHead) {
+        let hint = "use --grid layer-head, or name heads in the file of --grid sets:FILE";
+        return Err(refuse("heads", text, "choose cells of --grid layer-head only", hint).into());
     }
     if let Some(head) = heads.iter().flatten().find(|head| !layers.contains(&head.layer)) {
-        return Err(anyhow!("head `{head}`: its layer is not among the layers {}..{}", layers.start, layers.end));
+        let problem = format!("its layer is not among the layers {}..{}", layers.start, layers.end);
+        return Err(refuse("head", &head.to_string(), &problem, "layers count from 0, and ranges are half-open").into());
     }
     if let (Some(heads), Some(axis)) = (&heads, site.head_axis()) {
         let n = if axis.name() == "kv" { config.n_kv_heads } else { config.n_heads };
         if let Some(head) = heads.iter().find(|head| head.head >= n) {
-            return Err(anyhow!("head `{head}`: `{site}` has {} heads 0..{n}", axis.name()));
+            let problem = format!("`{site}` has {} heads 0..{n}", axis.name());
+            return Err(refuse("head", &head.to_string(), &problem, "heads count from 0").into());
         }
     }
     let positions = match (&grid, spec.positions.starts_with("span:")) {
@@ -128,13 +148,20 @@ fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
 fn metrics(text: &str) -> Result<Vec<Metric>> {
     let metrics = list::<Metric>(text)?;
     match metrics.iter().enumerate().find(|(i, metric)| metrics[..*i].contains(metric)) {
-        Some((_, twice)) => Err(anyhow!("--metric {text}: `{twice}` is named twice")),
+        Some((_, twice)) => {
+            Err(refuse("metric", &twice.to_string(), "named twice", "name each metric once, the primary one first")
+                .into())
+        }
         None => Ok(metrics),
     }
 }
 
-fn list<T: std::str::FromStr<Err = interp_core::Error>>(text: &str) -> Result<Vec<T>> {
+fn list<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<Vec<T>> {
     Ok(text.split(',').map(|part| part.trim().parse::<T>()).collect::<interp_core::Result<_>>()?)
+}
+
+fn refuse(what: &'static str, value: &str, problem: &str, hint: &str) -> Error {
+    Error::Selector { what, value: value.into(), problem: problem.into(), hint: Some(hint.into()) }
 }
 
 /// A file of head sets: `[{"name": "top-2", "heads": ["L2.H6", "L2.H1"]}, …]`.
@@ -145,11 +172,16 @@ fn read_sets(file: &Path) -> Result<Vec<HeadSet>> {
         name: String,
         heads: Vec<String>,
     }
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let lines: Vec<Line> = serde_json::from_str(&text)
-        .with_context(|| format!("{}: not a list of {{\"name\", \"heads\"}}", file.display()))?;
+    let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let refuse = |problem: String| Error::File {
+        path: file.into(),
+        problem,
+        hint: Some(r#"write [{"name": "top-2", "heads": ["L2.H6", "L2.H1"]}, …]"#.into()),
+    };
+    let lines: Vec<Line> =
+        serde_json::from_str(&text).map_err(|error| refuse(format!("not a list of sets of heads: {error}")))?;
     if lines.is_empty() {
-        return Err(anyhow!("{}: holds no sets", file.display()));
+        return Err(refuse("holds no sets".into()).into());
     }
     let set = |line: Line| -> Result<HeadSet> {
         let heads = line.heads.iter().map(|head| head.parse()).collect::<interp_core::Result<_>>();
@@ -164,7 +196,7 @@ fn read_sets(file: &Path) -> Result<Vec<HeadSet>> {
 /// SHA-256 of a small file of the checkpoint.
 fn hash_of(model: &Model, name: &str) -> Result<Option<String>> {
     let Some(path) = model.checkpoint.file(name)? else { return Ok(None) };
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
     Ok(Some(format!("{:x}", Sha256::digest(bytes))))
 }
 
@@ -173,7 +205,7 @@ impl Prepared {
     pub fn fingerprint(&self) -> interp_core::Result<String> {
         let mut text = String::new();
         for path in self.model.checkpoint.weight_files() {
-            let meta = fs::metadata(path).map_err(interp_core::Error::io("read", path))?;
+            let meta = fs::metadata(path).map_err(Error::io("read", path))?;
             text += &format!("{} {} {}.{}\n", path.display(), meta.len(), meta.mtime(), meta.mtime_nsec());
         }
         Ok(format!("{:x}", Sha256::digest(text.as_bytes())))
