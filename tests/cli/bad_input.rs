@@ -200,6 +200,13 @@ fn trials_that_cannot_run_are_refused_by_line() {
         "error: positions `span:a`: 1 positions in t (base) but 2 in t (source)\n\
          hint: base and source must give the same number: use last, a list, or spans of equal length",
     );
+    uneven["source"] = prompt("bum^bum\nnon^gun^", json!([0, 1]));
+    bad(
+        &uneven.to_string(),
+        &["--positions", "2,-3"],
+        "error: positions `2,-3`: its positions come in one order in t (base) and in another in t (source)\n\
+         hint: count all positions from the same end",
+    );
     let long = json!({"base": {"tokens": vec![5; 257]}, "target": {"correct": 5, "incorrect": 6}});
     bad(
         &long.to_string(),
