@@ -18,6 +18,7 @@ use crate::run_folder::files;
 /// A folder in which the program runs, with a few trials in `trials.jsonl`.
 pub struct Place {
     dir: TempDir,
+    cache: TempDir,
 }
 
 /// How a command ended, with the model's path as MODEL.
@@ -41,7 +42,7 @@ impl Place {
 
     /// With the first `n` of the token pairs.
     pub fn with_trials(n: usize) -> Self {
-        let place = Self { dir: tempfile::tempdir().unwrap() };
+        let place = Self { dir: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() };
         let all = fs::read_to_string(fixture("identity-rules/token-pairs.jsonl")).unwrap();
         place.write("trials.jsonl", all.split_inclusive('\n').take(n).collect::<String>());
         place
@@ -80,7 +81,7 @@ impl Place {
     pub fn interp(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_interp"));
         command.args(arguments).current_dir(self.dir.path()).env("RUST_BACKTRACE", "1");
-        command.env("XDG_CACHE_HOME", self.path(".cache")).env("HF_HUB_OFFLINE", "1");
+        command.env("XDG_CACHE_HOME", self.cache.path()).env("HF_HUB_OFFLINE", "1");
         command
     }
 

@@ -69,12 +69,12 @@ fn limit(command: &mut Command, bytes: libc::rlim_t) -> &mut Command {
 
 #[test]
 fn a_run_that_could_not_write_goes_on_when_it_can_and_only_with_the_same_weights() {
-    let place = Place::with_trials(8);
+    let place = Place::with_trials(24);
     place.copy_model("m");
     let flags = ["--model", "m"];
     assert_eq!(place.sweep(&["--model", "m", "--out", "whole"]).code, Some(0));
 
-    let stopped = ended(limit(&mut place.interp(&with_defaults("m", &flags)), 2500));
+    let stopped = ended(limit(&mut place.interp(&with_defaults("m", &flags)), 4000));
     let stderr = "error: cannot write out/partial/trials.bin: File too large (os error 27)\n\
                   hint: free some space; what was written before is kept\n";
     assert_eq!(stopped, Ended { code: Some(2), stdout: String::new(), stderr: stderr.into() });

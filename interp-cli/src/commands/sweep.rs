@@ -37,10 +37,10 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
         }
         Opened::Ready(folder) => folder,
     };
+    prepared.refuse_changed_weights(&folder)?;
     if folder.n_done() > 0 {
         printer.talk(&format!("resuming: {} of {} trials are there", folder.n_done(), trials.trials.len()));
     }
-    prepared.refuse_changed_weights(&folder)?;
     let weights = model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
     let hashes = Hashes::start(weights);
     let decoder = match model.load_for_waves(printer) {
