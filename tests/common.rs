@@ -107,9 +107,11 @@ pub struct Said {
     pub err: String,
 }
 
-/// The built binary.
+/// The built binary. On one thread: the models are tiny, and tests run side by side.
 pub fn command() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_interp"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_interp"));
+    command.env("OMP_NUM_THREADS", "1");
+    command
 }
 
 /// Runs `interp` on words separated by blanks, `{}` standing for each of `paths` in turn.
