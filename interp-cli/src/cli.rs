@@ -16,6 +16,7 @@ pub struct Cli {
 
 /// One variant per file in `commands/`.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made per process")]
 pub enum Command {
     /// Measure the effect of an edit on every cell of a grid
     Sweep(SweepArgs),
