@@ -1,4 +1,5 @@
 //! The one integration-test binary: every file beside this one is a module of it, and libtorch is linked once.
+#![allow(clippy::print_stdout, reason = "a test that measures or skips says so")]
 
 mod capture;
 mod checkpoint;

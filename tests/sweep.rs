@@ -1,7 +1,7 @@
 //! The engine against plain full passes: every site, edit and grid, random positions, chunks and wave sizes.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use interp_core::Result;
 use interp_core::cache::CleanRun;
@@ -37,7 +37,8 @@ fn pair(rng: &mut ChaCha8Rng, len: usize, differ: usize) -> (Vec<i64>, Vec<i64>)
 
 fn trial(base: Vec<i64>, source: Vec<i64>) -> Trial {
     let span = |tokens: &[i64]| {
-        [("head".to_owned(), vec![0..2]), ("rest".to_owned(), vec![2..3, 4..tokens.len()])].into_iter().collect()
+        let head = std::iter::once(0..2).collect();
+        [("head".to_owned(), head), ("rest".to_owned(), vec![2..3, 4..tokens.len()])].into_iter().collect()
     };
     Trial {
         id: "t0".into(),
@@ -77,14 +78,14 @@ fn moments(decoder: &Decoder, rng: &mut ChaCha8Rng, len: usize) -> Moments {
     moments
 }
 
-fn vector(site: Site, decoder: &Decoder) -> Arc<Tensor> {
+fn vector(site: Site, decoder: &Decoder) -> Rc<Tensor> {
     let config = decoder.config();
     let width = match site.axes().last().expect("axes") {
         Axis::DHead => config.d_head,
         Axis::DMlp => config.d_mlp,
         _ => config.d_model,
     };
-    Arc::new(Tensor::linspace(-1.0, 1.0, width as i64, (Kind::Double, Device::Cpu)))
+    Rc::new(Tensor::linspace(-1.0, 1.0, width as i64, (Kind::Double, Device::Cpu)))
 }
 
 /// Compares random cells with plain full passes; returns the largest |δ| of the grid and the largest difference.

@@ -1,7 +1,7 @@
 //! Edits as typed, with the files and prompts they need, made into what the engine takes.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use interp_core::cache::CleanRun;
 use interp_core::config::ModelConfig;
@@ -28,7 +28,7 @@ pub fn edit(spec: &EditSpec, from: Option<&str>) -> Result<Edit> {
         EditSpec::Zero => Edit::Zero,
         EditSpec::Mean(_) => Edit::Mean,
         EditSpec::Patch => Edit::Patch,
-        EditSpec::Add(file, factor) => Edit::Add { vector: Arc::new(vector(Path::new(file))?), factor: *factor },
+        EditSpec::Add(file, factor) => Edit::Add { vector: Rc::new(vector(Path::new(file))?), factor: *factor },
         EditSpec::Scale(factor) => Edit::Scale(*factor),
         EditSpec::Noise(factor, _) => Edit::Noise(*factor),
         EditSpec::Knockout => {

@@ -6,8 +6,8 @@ mod bind;
 mod donors;
 
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use tch::Tensor;
 
@@ -41,7 +41,7 @@ pub enum Edit {
     /// Add a vector.
     Add {
         /// `[width]`, or `[head, width]` for one vector per head.
-        vector: Arc<Tensor>,
+        vector: Rc<Tensor>,
         /// Multiplies the vector.
         factor: f64,
     },

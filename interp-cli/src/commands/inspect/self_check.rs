@@ -96,7 +96,7 @@ fn live(decoder: &Decoder, tokens: &[i64], site: Site) -> interp_core::Result<Ch
     let change = |row: &Option<i64>| row.map_or(0.0, |row| (logits.get(row) - &clean).abs().max().double_value(&[]));
     let changes: Vec<f64> = rows.iter().map(change).collect();
     // Not `change == 0`, so that NaN is dead too.
-    let dead = points.iter().zip(&changes).filter(|(_, change)| !(**change > 0.0));
+    let dead = points.iter().zip(&changes).filter(|(_, change)| change.is_nan() || **change <= 0.0);
     let wrong = dead.map(|(at, change)| format!("zeroing {at} changes the logits by {change}")).collect();
     let (least, at) = changes.iter().zip(&points).fold((f64::INFINITY, points[0]), |least, (&change, &at)| {
         if change < least.0 || change.is_nan() { (change, at) } else { least }
@@ -168,7 +168,7 @@ fn wave(decoder: &Decoder, base: Vec<i64>, source: Vec<i64>, dtype: Dtype) -> in
         let cell = rng.random_range(0..deltas.len());
         let plain = sweep.plain(models, &trial, cell)?.map_or(f64::NAN, |plain| plain[0]);
         let off = (deltas[cell] - plain).abs();
-        if !(off <= bound) {
+        if off.is_nan() || off > bound {
             let label = interp_core::scores::cell_label(&grid.axes, cell);
             wrong.push(format!("patching {label} gives {} in a wave and {plain} in a plain pass", deltas[cell]));
         }
