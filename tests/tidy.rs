@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 19] = [
+const IMPORTS: [(&str, &str); 20] = [
     ("cache", "decoder, hooks, site"),
     ("checkpoint", "config, error, hub"),
     ("config", "error"),
@@ -16,6 +16,7 @@ const IMPORTS: [(&str, &str); 19] = [
     ("device", "error"),
     ("export", "error, plot, scores, site, stats, sweep"),
     ("generate", "cache, decoder, error, intervention, prompt, site"),
+    ("guard", "error"),
     ("hash", "error"),
     ("hooks", "site"),
     ("hub", "error, hash"),
@@ -26,7 +27,7 @@ const IMPORTS: [(&str, &str); 19] = [
     ("scores", "error"),
     ("site", "error"),
     ("stats", "error"),
-    ("sweep", "cache, config, decoder, device, error, intervention, metric, prompt, scores, site, trial"),
+    ("sweep", "cache, config, decoder, device, error, guard, intervention, metric, prompt, scores, site, trial"),
     ("trial", "error, prompt, site"),
 ];
 
