@@ -5,6 +5,7 @@ mod common;
 mod export;
 mod hooks;
 mod hub;
+mod load;
 mod parity;
 mod prompt;
 mod run_folder;

@@ -16,6 +16,12 @@ pub struct Cli {
 /// One variant per file in `commands/`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show what a checkpoint is, and prove on it that hooks and engine work
+    Inspect(InspectArgs),
+    /// Continue prompts, greedy or sampled, with or without an edit
+    Generate(GenerateArgs),
+    /// Write activations of prompts to .npy files
+    Capture(CaptureArgs),
     /// Measure the effect of an edit on every cell of a grid
     Sweep(SweepArgs),
     /// Run random cells of an output folder again by plain full passes and compare
@@ -49,6 +55,156 @@ pub struct ModelArgs {
     pub threads: Option<usize>,
 }
 
+/// Flags that give one prompt or many.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct PromptArgs {
+    /// A prompt as text
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// A JSON file of chat messages: [{"role": …, "content": …}, …], or {"messages": […], "prefix": …}
+    #[arg(long, value_name = "FILE")]
+    pub messages: Option<PathBuf>,
+    /// A prompt as token ids: 1,403,407
+    #[arg(long, value_name = "IDS")]
+    pub tokens: Option<String>,
+    /// A file of prompts, one JSON object per line: {"text": …}, {"messages": […]} or {"tokens": […]}
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+}
+
+/// `interp inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Checkpoint and precision.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Load it and prove that every site is live, that capturing changes no bit, and that a wave equals plain passes
+    #[arg(long)]
+    pub self_check: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `interp generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Checkpoint and precision.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What to continue.
+    #[command(flatten)]
+    pub prompts: PromptArgs,
+    /// How to choose tokens.
+    #[command(flatten)]
+    pub decoding: DecodingArgs,
+    /// What to change.
+    #[command(flatten)]
+    pub edit: EditArgs,
+    /// Print one JSON object per prompt
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags that choose the next token.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Decoding")]
+pub struct DecodingArgs {
+    /// Most tokens to add to each prompt
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub max_new_tokens: usize,
+    /// Divides the logits before sampling; 0 takes the most likely token
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_hyphen_values = true)]
+    pub temperature: f64,
+    /// Sample among this many most likely tokens; 0 means all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: usize,
+    /// Sample among the most likely tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_hyphen_values = true)]
+    pub top_p: f64,
+    /// `raw`: no repetition penalty; `card`: that of generation_config.json, as Hugging Face's greedy decoding has it
+    #[arg(long, default_value = "raw")]
+    pub mode: String,
+    /// Divides positive and multiplies negative logits of tokens seen before, whatever --mode says
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub repetition_penalty: Option<f64>,
+    /// Continuations of each prompt
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub samples: usize,
+    /// Seed of sampling and of noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Also stop after one of these: token ids such as 198,271, or text that is one token; may be repeated
+    #[arg(long, value_name = "IDS|TEXT")]
+    pub stop: Vec<String>,
+}
+
+/// Flags of one edit of a run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Edit")]
+pub struct EditArgs {
+    /// Activation that is edited: z, result, q, k, v, pattern, resid_pre, mlp_out, …
+    #[arg(long, default_value = "z")]
+    pub site: String,
+    /// zero, mean:CAPTURE_DIR, patch, add:FILE.npy[:F], scale:F, noise:F:CAPTURE_DIR, knockout or uniform-attention
+    #[arg(long)]
+    pub edit: Option<String>,
+    /// Only these heads: L19.H17,L20.H3
+    #[arg(long, value_name = "HEADS", requires = "edit")]
+    pub heads: Option<String>,
+    /// Only these layers: A..B, half-open
+    #[arg(long, value_name = "A..B", requires = "edit")]
+    pub layers: Option<String>,
+    /// Positions of the prompt: last, all, a list such as 3,-1, or span:NAME
+    #[arg(long, default_value = "last", allow_hyphen_values = true)]
+    pub positions: String,
+    /// Keys that a knockout forbids: positions as in --positions
+    #[arg(long, value_name = "POSITIONS", requires = "edit", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// Where it applies: to the prompt's positions, to every new token, or to both
+    #[arg(long, default_value = "prompt")]
+    pub edit_scope: String,
+    /// The prompt that a patch takes from, as text
+    #[arg(long, value_name = "TEXT", requires = "edit", conflicts_with = "source_tokens")]
+    pub source_prompt: Option<String>,
+    /// The prompt that a patch takes from, as token ids
+    #[arg(long, value_name = "IDS", requires = "edit")]
+    pub source_tokens: Option<String>,
+}
+
+/// `interp capture`.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// Checkpoint and precision.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What to run.
+    #[command(flatten)]
+    pub prompts: PromptArgs,
+    /// Run the base prompts of a trial file
+    #[arg(long, value_name = "FILE", conflicts_with = "PromptArgs")]
+    pub trials: Option<PathBuf>,
+    /// Activations to write: z,resid_post,pattern, …
+    #[arg(long)]
+    pub sites: String,
+    /// Only these layers: A..B, half-open
+    #[arg(long, value_name = "A..B")]
+    pub layers: Option<String>,
+    /// Only these heads: L19.H17,L20.H3
+    #[arg(long, value_name = "HEADS")]
+    pub heads: Option<String>,
+    /// last, all, a list such as 3,-1, or span:NAME; `last` if not given
+    #[arg(long, allow_hyphen_values = true)]
+    pub positions: Option<String>,
+    /// Write arrays of TransformerLens's shape, [batch, pos, …], over all positions
+    #[arg(long, conflicts_with = "positions")]
+    pub whole: bool,
+    /// Output folder
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
 /// `interp sweep`.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
@@ -75,7 +231,7 @@ pub struct SweepFlags {
     /// Activation that is edited: z, result, q, k, v, pattern, resid_pre, mlp_out, …
     #[arg(long, default_value = "z")]
     pub site: String,
-    /// zero, mean, patch, add:FILE.npy[:F], scale:F, noise:F, knockout or uniform-attention
+    /// zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F[:CAPTURE_DIR], knockout or uniform-attention
     #[arg(long, default_value = "patch")]
     pub edit: String,
     /// Keys that a knockout forbids: positions as in --positions

@@ -5,11 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use interp_core::cache::CleanRun;
+use interp_core::config::ModelConfig;
 use interp_core::decoder::Decoder;
+use interp_core::export::capture::Capture;
 use interp_core::export::npy;
 use interp_core::intervention::{Edit, EditSpec, Moments};
 use interp_core::site::{HookPoint, Positions};
 use tch::Tensor;
+
+use crate::model::Model;
+use crate::select::{n_heads, width};
 
 /// An edit with its files read. `from` are the keys that a knockout forbids.
 pub fn edit(spec: &EditSpec, from: Option<&str>) -> Result<Edit> {
@@ -22,7 +27,7 @@ pub fn edit(spec: &EditSpec, from: Option<&str>) -> Result<Edit> {
         EditSpec::Patch => Edit::Patch,
         EditSpec::Add(file, factor) => Edit::Add { vector: Arc::new(vector(Path::new(file))?), factor: *factor },
         EditSpec::Scale(factor) => Edit::Scale(*factor),
-        EditSpec::Noise(factor) => Edit::Noise(*factor),
+        EditSpec::Noise(factor, _) => Edit::Noise(*factor),
         EditSpec::Knockout => {
             let keys = from.ok_or_else(|| anyhow!("--edit knockout needs --from: the keys that may not be seen"))?;
             Edit::Knockout { keys: keys.parse::<Positions>()? }
@@ -55,4 +60,39 @@ pub fn moments_of_prompts<'a>(
         step();
     }
     moments
+}
+
+/// A capture folder that is known to serve `points` of this model.
+pub fn capture(dir: &Path, model: &Model, points: &[HookPoint]) -> Result<Capture> {
+    let capture = Capture::open(dir)?;
+    capture.check_geometry(&model.geometry())?;
+    points.iter().try_for_each(|&at| capture.check_point(at))?;
+    Ok(capture)
+}
+
+/// Means and standard deviations of `points` over the prompts of a capture folder.
+pub fn moments_of_capture(capture: &Capture, points: &[HookPoint], config: &ModelConfig) -> Result<Moments> {
+    let mut moments = Moments::default();
+    for &at in points {
+        let heads = n_heads(at.site, config);
+        let numbers = heads.unwrap_or(1) * width(at.site, config);
+        let (mut first, mut second, mut count) = (Vec::new(), Vec::new(), Vec::new());
+        capture.for_each_row(at, |distance, values| {
+            if count.len() <= distance {
+                count.resize(distance + 1, 0.0);
+                first.resize(count.len() * numbers, 0.0);
+                second.resize(count.len() * numbers, 0.0);
+            }
+            count[distance] += 1.0;
+            for (i, value) in values.iter().enumerate() {
+                first[distance * numbers + i] += value;
+                second[distance * numbers + i] += value * value;
+            }
+        })?;
+        let shape: Vec<i64> =
+            [count.len()].into_iter().chain(heads).chain([width(at.site, config)]).map(|n| n as i64).collect();
+        let tensor = |values: &[f64]| Tensor::from_slice(values).view(shape.as_slice());
+        moments.set(at, tensor(&first), tensor(&second), count);
+    }
+    Ok(moments)
 }

@@ -6,6 +6,9 @@ mod edits;
 mod interrupt;
 mod model;
 mod output;
+mod progress;
+mod prompts;
+mod select;
 mod watch;
 
 use std::process::ExitCode;

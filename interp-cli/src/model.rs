@@ -1,14 +1,19 @@
 //! From what was typed to an open checkpoint, its tokenizer, and (later, when everything else is known to be right) its
 //! decoder.
 
+use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use interp_core::checkpoint::{Checkpoint, CheckpointRef};
 use interp_core::decoder::Decoder;
 use interp_core::device::{Dtype, Precision, Weights, parse_device};
+use interp_core::export::capture::Geometry;
+use interp_core::hash::FileHash;
 use interp_core::hub::HubOptions;
 use interp_core::prompt::{PromptReader, Tokenizer};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tch::Device;
 
 use crate::cli::ModelArgs;
@@ -68,6 +73,47 @@ impl Model {
             printer.talk(&format!("loaded {gigabytes:.1} GB in {:.1} s", start.elapsed().as_secs_f64()));
         }
         Ok(decoder)
+    }
+
+    /// SHA-256 of a small file of the checkpoint.
+    pub fn file_sha256(&self, name: &str) -> Result<Option<String>> {
+        let Some(path) = self.checkpoint.file(name)? else { return Ok(None) };
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Some(format!("{:x}", Sha256::digest(bytes))))
+    }
+
+    /// What files of results say of the model.
+    pub fn describe(&self, weights: &[FileHash]) -> Value {
+        let (checkpoint, config) = (&self.checkpoint, self.checkpoint.config());
+        let file = |hash: &FileHash| {
+            let name = hash.path.file_name().map(|name| name.to_string_lossy().into_owned());
+            json!({ "file": name, "bytes": hash.bytes, "sha256": hash.sha256 })
+        };
+        json!({
+            "checkpoint": checkpoint.name(),
+            "revision": checkpoint.revision(),
+            "family": config.family,
+            "n_layers": config.n_layers,
+            "n_heads": config.n_heads,
+            "n_kv_heads": config.n_kv_heads,
+            "weights": weights.iter().map(file).collect::<Vec<_>>(),
+            "dtype": self.precision.dtype.to_string(),
+            "device": format!("{:?}", self.device),
+        })
+    }
+
+    /// The sizes that decide whether activations of one model fit into another.
+    pub fn geometry(&self) -> Geometry {
+        let config = self.checkpoint.config();
+        let sizes = [
+            ("n_layers", config.n_layers),
+            ("n_heads", config.n_heads),
+            ("n_kv_heads", config.n_kv_heads),
+            ("d_head", config.d_head),
+            ("d_model", config.d_model),
+            ("d_mlp", config.d_mlp),
+        ];
+        sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
     }
 
     /// Text of a token, for labels; its id where there is no tokenizer.

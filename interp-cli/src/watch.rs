@@ -1,15 +1,15 @@
 //! A sink around a sink: shows progress on a terminal and stops the run after the current trial on Ctrl-C. Stores nothing.
 
-use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use interp_core::Result;
 use interp_core::scores::ScoreGrid;
 use interp_core::sweep::Sink;
 
 use crate::interrupt;
 use crate::output::{Exit, Printer};
+use crate::progress::bar;
 
 /// Watches a sweep on its way into `inner`.
 pub struct Watched<'a, S> {
@@ -24,11 +24,7 @@ pub struct Watched<'a, S> {
 impl<'a, S: Sink> Watched<'a, S> {
     /// [`interrupt::catch`] is the caller's to call, once.
     pub fn new(inner: &'a mut S) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} trials  {per_sec}  {eta} left");
-        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style.expect("the template is fixed"));
-        Self { inner, bar, done: 0, all: 0, stopped: false, is_interrupted: interrupt::requested }
+        Self { inner, bar: bar(0, "trials"), done: 0, all: 0, stopped: false, is_interrupted: interrupt::requested }
     }
 
     /// Ends the display. Says so if the run was stopped.

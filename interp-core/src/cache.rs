@@ -1,9 +1,12 @@
 //! Runs of unedited prompts and what is kept of them: [`ActivationCache`] (a recorder) and [`CleanRun`].
 
+mod picked;
+
 use std::collections::{BTreeMap, HashMap};
 
 use tch::Tensor;
 
+pub use self::picked::Picked;
 use crate::decoder::{Decoder, Past, Start};
 use crate::hooks::Hooks;
 use crate::site::{HookPoint, Site};

@@ -122,6 +122,11 @@ impl Checkpoint {
         dtypes
     }
 
+    /// Every stored tensor: its name and shape, sorted by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[i64])> {
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.stored.shape.as_slice()))
+    }
+
     /// PEFT adapters lying in the folder or directly below it, as folders, sorted.
     pub fn adapters_seen(&self) -> Vec<PathBuf> {
         let dir = self.dir();
@@ -150,11 +155,14 @@ impl Checkpoint {
     /// the unembedding of a model that ties it to the embedding.
     pub fn unexpected(&self) -> Vec<String> {
         let mut unused = self.unused();
-        unused.retain(|name| {
-            let tied = self.config.tie_word_embeddings && name == "lm_head.weight";
-            !tied && !name.ends_with("rotary_emb.inv_freq")
-        });
+        unused.retain(|name| !self.is_harmless(name));
         unused
+    }
+
+    /// Whether a tensor that nobody asked for changes nothing.
+    pub fn is_harmless(&self, name: &str) -> bool {
+        let tied = self.config.tie_word_embeddings && name == "lm_head.weight";
+        tied || name.ends_with("rotary_emb.inv_freq")
     }
 }
 

@@ -3,12 +3,14 @@
 
 mod family;
 mod fields;
+mod generation;
 mod rope;
 
 use std::path::Path;
 
 use serde_json::Value;
 
+pub use self::generation::GenerationDefaults;
 use crate::error::{Error, Result};
 
 /// What the forward pass needs to know of a model. Families differ by these values, never by code.

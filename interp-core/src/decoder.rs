@@ -8,6 +8,7 @@ mod mlp;
 mod norm;
 mod past;
 mod rope;
+mod tensors;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use self::mlp::Mlp;
 use self::norm::{RmsNorm, wide_kind};
 pub use self::past::Past;
 use self::rope::RopeTable;
+pub use self::tensors::expected_tensors;
 use crate::checkpoint::{Checkpoint, Maps, Placement, Scope};
 use crate::config::ModelConfig;
 use crate::device::Precision;

@@ -15,6 +15,7 @@
 //! No file holds a time, a duration or a host name: the same run gives the same bytes.
 
 mod atomic;
+pub mod capture;
 mod journal;
 pub mod npy;
 mod run_folder;

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use crate::cache::PastRecorder;
+use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Past, Start};
 use crate::error::{Error, Result};
 use crate::intervention::{Context, Donors, Edit, Edits, Intervention};
@@ -94,30 +95,8 @@ pub fn generate(
     context: &Context<'_>,
 ) -> Result<Vec<Sample>> {
     let _no_grad = tch::no_grad_guard();
-    let longest = prompt.tokens.len() + options.max_new_tokens;
-    if longest > decoder.config().n_ctx {
-        return Err(Error::Prompt {
-            place: context.trial.into(),
-            problem: format!(
-                "{} prompt tokens and {} new ones exceed the model's context of {}",
-                prompt.tokens.len(),
-                options.max_new_tokens,
-                decoder.config().n_ctx
-            ),
-            hint: Some("shorten the prompt or lower --max-new-tokens".into()),
-        });
-    }
+    check(decoder.config(), prompt, options, edits, scope, context.trial)?;
     let (on_prompt, on_new) = (scope != EditScope::New, scope != EditScope::Prompt);
-    if let Some(one) = edits.iter().find(|one| on_new && matches!(one.edit, Edit::Patch | Edit::Mean | Edit::Noise(_)))
-    {
-        return Err(Error::Selector {
-            what: "edit scope",
-            value: scope.to_string(),
-            problem: format!("edit at {} takes values from prompts, and new tokens have no counterpart there", one.at),
-            hint: Some("use --edit-scope prompt, or zero, scale, add, knockout or uniform-attention".into()),
-        });
-    }
-
     let n = options.n_samples;
     let mut past = Past::new(decoder.config().n_layers);
     let prompt_edits = if on_prompt { edits } else { &[] };
@@ -153,6 +132,39 @@ pub fn generate(
         logits = step(decoder, start, bound, &mut past)?;
     }
     Ok(samples)
+}
+
+/// Finds what is wrong with a request before any model is loaded. `place` names the prompt in errors.
+pub fn check(
+    config: &ModelConfig,
+    prompt: &Prompt,
+    options: &Generation,
+    edits: &[Intervention],
+    scope: EditScope,
+    place: &str,
+) -> Result<()> {
+    if prompt.tokens.len() + options.max_new_tokens > config.n_ctx {
+        return Err(Error::Prompt {
+            place: place.into(),
+            problem: format!(
+                "{} prompt tokens and {} new ones exceed the model's context of {}",
+                prompt.tokens.len(),
+                options.max_new_tokens,
+                config.n_ctx
+            ),
+            hint: Some("shorten the prompt or lower --max-new-tokens".into()),
+        });
+    }
+    let from_prompts = |one: &&Intervention| matches!(one.edit, Edit::Patch | Edit::Mean | Edit::Noise(_));
+    match edits.iter().find(from_prompts) {
+        Some(one) if scope != EditScope::Prompt => Err(Error::Selector {
+            what: "edit scope",
+            value: scope.to_string(),
+            problem: format!("edit at {} takes values from prompts, and new tokens have no counterpart there", one.at),
+            hint: Some("use --edit-scope prompt, or zero, scale, add, knockout or uniform-attention".into()),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Runs one step, appends its keys and values to `past`, and returns the logits `[batch, vocab]` of its last position.

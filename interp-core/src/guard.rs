@@ -12,7 +12,7 @@ thread_local! {
 }
 
 /// Runs passes that can only fail by our own fault or for want of memory. Everything the user can get wrong is found before.
-pub(crate) fn catch_torch<T>(context: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn catch_torch<T>(context: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     quiet_inside();
     DEPTH.set(DEPTH.get() + 1);
     let outcome = panic::catch_unwind(AssertUnwindSafe(run));

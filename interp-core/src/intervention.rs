@@ -58,8 +58,8 @@ pub enum Edit {
     UniformAttention,
 }
 
-/// [`Edit`] as typed, before files are read: `zero`, `mean[:DIR]`, `patch`, `add:FILE.npy[:F]`, `scale:F`, `noise:F`,
-/// `knockout`, `uniform-attention`.
+/// [`Edit`] as typed, before files are read: `zero`, `mean[:DIR]`, `patch`, `add:FILE.npy[:F]`, `scale:F`,
+/// `noise:F[:DIR]`, `knockout`, `uniform-attention`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EditSpec {
     /// `zero`
@@ -72,8 +72,8 @@ pub enum EditSpec {
     Add(String, f64),
     /// `scale:F`
     Scale(f64),
-    /// `noise:F`
-    Noise(f64),
+    /// `noise:F[:DIR]`, the statistics from the trial file's base prompts or from a capture folder.
+    Noise(f64, Option<String>),
     /// `knockout`
     Knockout,
     /// `uniform-attention`
@@ -83,7 +83,15 @@ pub enum EditSpec {
 impl EditSpec {
     /// Whether the edit needs statistics over prompts.
     pub fn needs_moments(&self) -> bool {
-        matches!(self, EditSpec::Mean(_) | EditSpec::Noise(_))
+        matches!(self, EditSpec::Mean(_) | EditSpec::Noise(..))
+    }
+
+    /// The capture folder that statistics come from, where one is named.
+    pub fn capture_dir(&self) -> Option<&str> {
+        match self {
+            EditSpec::Mean(dir) | EditSpec::Noise(_, dir) => dir.as_deref(),
+            _ => None,
+        }
     }
 }
 
@@ -96,7 +104,8 @@ impl fmt::Display for EditSpec {
             EditSpec::Patch => f.write_str("patch"),
             EditSpec::Add(file, factor) => write!(f, "add:{file}:{factor}"),
             EditSpec::Scale(factor) => write!(f, "scale:{factor}"),
-            EditSpec::Noise(factor) => write!(f, "noise:{factor}"),
+            EditSpec::Noise(factor, None) => write!(f, "noise:{factor}"),
+            EditSpec::Noise(factor, Some(dir)) => write!(f, "noise:{factor}:{dir}"),
             EditSpec::Knockout => f.write_str("knockout"),
             EditSpec::UniformAttention => f.write_str("uniform-attention"),
         }
@@ -120,7 +129,11 @@ impl FromStr for EditSpec {
                 _ => Some(EditSpec::Add(rest.into(), 1.0)),
             },
             ("scale", Some(factor)) => number(factor).map(EditSpec::Scale),
-            ("noise", Some(factor)) => number(factor).filter(|&f| f > 0.0).map(EditSpec::Noise),
+            ("noise", Some(rest)) => {
+                let (factor, dir) = rest.split_once(':').map_or((rest, None), |(f, dir)| (f, Some(dir)));
+                let factor = number(factor).filter(|&f| f > 0.0 && dir != Some(""));
+                factor.map(|factor| EditSpec::Noise(factor, dir.map(str::to_owned)))
+            }
             ("knockout", None) => Some(EditSpec::Knockout),
             ("uniform-attention", None) => Some(EditSpec::UniformAttention),
             _ => None,
@@ -130,7 +143,8 @@ impl FromStr for EditSpec {
             value: text.into(),
             problem: "not an edit".into(),
             hint: Some(
-                "edits are zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F, knockout, uniform-attention"
+                "edits are zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F[:CAPTURE_DIR], knockout, \
+                 uniform-attention"
                     .into(),
             ),
         })

@@ -13,7 +13,7 @@ pub mod device;
 pub mod error;
 pub mod export;
 pub mod generate;
-mod guard;
+pub mod guard;
 pub mod hash;
 pub mod hooks;
 pub mod hub;

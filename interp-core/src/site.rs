@@ -205,6 +205,23 @@ impl Site {
     }
 }
 
+impl Axis {
+    /// The word written into files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Axis::Batch => "batch",
+            Axis::Pos => "pos",
+            Axis::Head => "head",
+            Axis::KvHead => "kv_head",
+            Axis::Dest => "dest",
+            Axis::Src => "src",
+            Axis::DHead => "d_head",
+            Axis::DModel => "d_model",
+            Axis::DMlp => "d_mlp",
+        }
+    }
+}
+
 impl HeadAxis {
     /// The word written into files.
     pub fn name(self) -> &'static str {

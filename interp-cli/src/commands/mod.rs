@@ -1,5 +1,8 @@
 //! One file per command, each with one public function. This file only chooses among them.
 
+mod capture;
+mod generate;
+mod inspect;
 mod plot;
 mod stats;
 mod sweep;
@@ -13,6 +16,9 @@ use crate::output::{Exit, Printer};
 /// Runs the command that was typed.
 pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
     match cli.command {
+        Command::Inspect(args) => inspect::inspect(&args, printer),
+        Command::Generate(args) => generate::generate(&args, printer),
+        Command::Capture(args) => capture::capture(&args, printer),
         Command::Sweep(args) => sweep::sweep(&args, printer),
         Command::Verify(args) => verify::verify(&args, printer),
         Command::Stats(args) => stats::stats(&args, printer),

@@ -15,7 +15,7 @@ use serde_json::json;
 pub use self::plan::{Prepared, prepare};
 pub use self::spec::{Machine, SweepSpec};
 use crate::cli::SweepArgs;
-use crate::edits::moments_of_prompts;
+use crate::edits::{moments_of_capture, moments_of_prompts};
 use crate::interrupt;
 use crate::output::{Exit, Printer};
 use crate::watch::Watched;
@@ -25,7 +25,7 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     let spec = SweepSpec::resolve(args)?;
     let machine = Machine { offline: args.flags.offline, threads: args.flags.threads };
     let prepared = prepare(&spec, machine)?;
-    let Prepared { model, trials, sweep, plan } = &prepared;
+    let Prepared { model, trials, sweep, plan, .. } = &prepared;
     report_lines(trials, printer);
 
     let mut folder = match RunFolder::open(&args.out, plan.clone())? {
@@ -76,12 +76,15 @@ fn exit(trials: &TrialFile, wrong: usize) -> Exit {
 }
 
 impl Prepared {
-    /// Statistics over the trial file's base prompts, when the edit needs them.
+    /// Statistics over a capture folder's or the trial file's base prompts, when the edit needs them.
     pub fn moments(&self, decoder: &interp_core::decoder::Decoder) -> Result<Option<Moments>> {
         if !self.sweep.needs_moments() {
             return Ok(None);
         }
         let points: Vec<HookPoint> = self.sweep.points();
+        if let Some(capture) = &self.capture {
+            return Ok(Some(moments_of_capture(capture, &points, decoder.config())?));
+        }
         let prompts = self.trials.trials.iter().map(|trial| trial.base.tokens.as_slice());
         Ok(Some(moments_of_prompts(decoder, prompts, &points, || ())))
     }

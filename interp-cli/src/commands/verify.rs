@@ -78,7 +78,7 @@ fn tolerance(study: &Study, metric: usize, dtype: Dtype) -> f64 {
 /// Inputs that are not those the folder was made from.
 fn changed_inputs(study: &Study, prepared: &super::sweep::Prepared) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
-    for field in ["config_sha256", "tokenizer_sha256", "trials_sha256"] {
+    for field in ["config_sha256", "tokenizer_sha256", "trials_sha256", "capture_sha256"] {
         if study.run["spec"][field] != prepared.plan.spec[field] {
             wrong.push(format!("{field} is not what run.json says: the input changed since the run"));
         }

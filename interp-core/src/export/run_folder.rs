@@ -281,7 +281,7 @@ fn foreign(dir: &Path, entry: &Path) -> Error {
 }
 
 /// The first place where two JSON values differ, with both values; fields of `wanted` first, in its order.
-fn difference(at: &str, found: &Value, wanted: &Value) -> Option<(String, String, String)> {
+pub(super) fn difference(at: &str, found: &Value, wanted: &Value) -> Option<(String, String, String)> {
     if found == wanted {
         return None;
     }

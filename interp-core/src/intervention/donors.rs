@@ -65,6 +65,12 @@ impl Moments {
         }
     }
 
+    /// Sets what is known of one hook point: Σx and Σx² `[distance, (head,) width]` in f64, and the number of prompts that
+    /// reach each distance from the end.
+    pub fn set(&mut self, at: HookPoint, first: Tensor, second: Tensor, count: Vec<f64>) {
+        self.sums.insert(at, Sums { first, second, count });
+    }
+
     /// Number of prompts that have a position this far from the end (0 is the last).
     pub(crate) fn count(&self, at: HookPoint, distance: usize) -> usize {
         self.sums.get(&at).and_then(|sums| sums.count.get(distance)).map_or(0, |&count| count as usize)

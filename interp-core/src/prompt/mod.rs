@@ -1,6 +1,7 @@
 //! Text, chat messages or token ids in; a [`Prompt`] with named spans out. Owns the tokenizer and the chat template;
 //! knows no model beyond the size of its vocabulary and of its context.
 
+mod file;
 mod positions;
 mod reader;
 mod spans;
@@ -13,6 +14,8 @@ mod tokenizer;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub(crate) use file::parse_line;
+pub use file::{NamedPrompt, PromptFile};
 pub use positions::paired_positions;
 pub use reader::{NextToken, PromptReader, ReadPrompt};
 pub use spec::{Answer, ChatMessage, PromptInput, PromptSpec, SpanSpec};

@@ -1,12 +1,11 @@
 //! One line of a trial file to one trial, or two when each is also run the other way round. Reads no files.
 
 use serde::Deserialize;
-use serde_json::error::Category;
 
 use super::file::TrialOptions;
 use super::{Target, Trial};
 use crate::error::{Error, Result};
-use crate::prompt::{Answer, PromptReader, PromptSpec, ReadPrompt};
+use crate::prompt::{Answer, PromptReader, PromptSpec, ReadPrompt, parse_line};
 
 /// A line as written.
 #[derive(Deserialize)]
@@ -57,7 +56,7 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn trials(&mut self, bytes: &[u8], number: usize) -> Result<Vec<Trial>> {
-        let line = parse(bytes).map_err(|problem| self.refuse(problem, None))?;
+        let line: Line = parse_line(bytes).map_err(|problem| self.refuse(problem, None))?;
         let base = self.prompt(&line.base, "base")?;
         let source = line.source.as_ref().map(|spec| self.prompt(spec, "source")).transpose()?;
 
@@ -150,21 +149,4 @@ impl Checker<'_> {
     fn refuse(&self, problem: impl Into<String>, hint: Option<&str>) -> Error {
         Error::Prompt { place: self.place.into(), problem: problem.into(), hint: hint.map(str::to_owned) }
     }
-}
-
-fn parse(bytes: &[u8]) -> Result<Line, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to() + 1))?;
-    if !text.trim_start().starts_with('{') {
-        return Err("malformed JSON: a line is one object, {…}".into());
-    }
-    serde_json::from_str(text).map_err(|error| {
-        // The parser counts lines within what it is given; the file's own line is already in the place.
-        let message = error.to_string();
-        let at = format!(" at line {} column {}", error.line(), error.column());
-        let message = message.strip_suffix(&at).unwrap_or(&message);
-        match error.classify() {
-            Category::Data => format!("{message} (column {})", error.column()),
-            _ => format!("malformed JSON: {message} (column {})", error.column()),
-        }
-    })
 }

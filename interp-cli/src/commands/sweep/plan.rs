@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use interp_core::config::ModelConfig;
+use interp_core::export::capture::Capture;
 use interp_core::export::{Layout, RunPlan, TrialRow};
 use interp_core::hash::FileHash;
 use interp_core::intervention::EditSpec;
@@ -22,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 use super::spec::{Machine, SweepSpec};
 use crate::edits;
 use crate::model::Model;
+use crate::select::list;
 
 /// A sweep that is known to be able to run.
 pub struct Prepared {
@@ -31,6 +33,8 @@ pub struct Prepared {
     pub trials: TrialFile,
     /// What to run.
     pub sweep: Sweep,
+    /// Where means and deviations come from, if not from the trials.
+    pub capture: Option<Capture>,
     /// What the output folder is for.
     pub plan: RunPlan,
 }
@@ -51,6 +55,8 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
     }
     let sweep = sweep(spec, config)?;
     let wrong = sweep.check(config, &trials.trials)?;
+    let edit: EditSpec = spec.edit.parse()?;
+    let capture = edit.capture_dir().map(|dir| edits::capture(Path::new(dir), &model, &sweep.points())).transpose()?;
     let first = wrong.iter().position(Option::is_none).expect("check errs when no trial can run");
     let axes = sweep.axes(config, &trials.trials[first])?;
 
@@ -63,9 +69,10 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         spec: json!({
             "command": "sweep",
             "sweep": spec,
-            "config_sha256": hash_of(&model, "config.json")?,
-            "tokenizer_sha256": hash_of(&model, "tokenizer.json")?,
+            "config_sha256": model.file_sha256("config.json")?,
+            "tokenizer_sha256": model.file_sha256("tokenizer.json")?,
             "trials_sha256": trials.sha256,
+            "capture_sha256": capture.as_ref().map(Capture::sha256),
         }),
         layout: Layout {
             axes,
@@ -76,15 +83,12 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         trials: trials.trials.iter().map(row).collect(),
         bootstrap: Bootstrap { seed: spec.seed, ..Bootstrap::default() },
     };
-    Ok(Prepared { model, trials, sweep, plan })
+    Ok(Prepared { model, trials, sweep, capture, plan })
 }
 
 fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
     let site: Site = spec.site.parse()?;
     let edit: EditSpec = spec.edit.parse()?;
-    if let EditSpec::Mean(Some(dir)) = &edit {
-        return Err(anyhow!("--edit mean:{dir}: means of a capture folder are not read yet; use `mean`"));
-    }
     let grid = match spec.grid.parse()? {
         GridSpec::LayerHead => Grid::LayerHead,
         GridSpec::LayerPos => Grid::LayerPos,
@@ -133,10 +137,6 @@ fn metrics(text: &str) -> Result<Vec<Metric>> {
     }
 }
 
-fn list<T: std::str::FromStr<Err = interp_core::Error>>(text: &str) -> Result<Vec<T>> {
-    Ok(text.split(',').map(|part| part.trim().parse::<T>()).collect::<interp_core::Result<_>>()?)
-}
-
 /// A file of head sets: `[{"name": "top-2", "heads": ["L2.H6", "L2.H1"]}, …]`.
 fn read_sets(file: &Path) -> Result<Vec<HeadSet>> {
     #[derive(Deserialize)]
@@ -161,13 +161,6 @@ fn read_sets(file: &Path) -> Result<Vec<HeadSet>> {
     lines.into_iter().map(set).collect()
 }
 
-/// SHA-256 of a small file of the checkpoint.
-fn hash_of(model: &Model, name: &str) -> Result<Option<String>> {
-    let Some(path) = model.checkpoint.file(name)? else { return Ok(None) };
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(format!("{:x}", Sha256::digest(bytes))))
-}
-
 impl Prepared {
     /// Tells the weight files of one start from those of another without reading them.
     pub fn fingerprint(&self) -> interp_core::Result<String> {
@@ -181,24 +174,8 @@ impl Prepared {
 
     /// What `run.json` says besides the plan.
     pub fn describe(&self, weights: &[FileHash]) -> Map<String, Value> {
-        let checkpoint = &self.model.checkpoint;
-        let file = |hash: &FileHash| {
-            let name = hash.path.file_name().map(|name| name.to_string_lossy().into_owned());
-            json!({ "file": name, "bytes": hash.bytes, "sha256": hash.sha256 })
-        };
-        let model = json!({
-            "checkpoint": checkpoint.name(),
-            "revision": checkpoint.revision(),
-            "family": checkpoint.config().family,
-            "n_layers": checkpoint.config().n_layers,
-            "n_heads": checkpoint.config().n_heads,
-            "n_kv_heads": checkpoint.config().n_kv_heads,
-            "weights": weights.iter().map(file).collect::<Vec<_>>(),
-            "dtype": self.model.precision.dtype.to_string(),
-            "device": format!("{:?}", self.model.device),
-        });
         let mut run = Map::new();
-        run.insert("model".into(), model);
+        run.insert("model".into(), self.model.describe(weights));
         run.insert("delta".into(), json!("metric(clean) - metric(edited)"));
         run.insert("index_base".into(), json!(0));
         run.insert("tool_version".into(), json!(env!("CARGO_PKG_VERSION")));
