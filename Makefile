@@ -18,12 +18,12 @@ test: setup
 	$(CARGO) test --release --locked
 	rm -rf out/test-demo*
 	bash fixtures/identity-rules/demo.sh out/test-demo
-	bash .ci/notebook out/test-demo
-	bash .ci/notebook out/test-demo-ablation
+	bash .ci/notebook out/test-demo/patch
+	bash .ci/notebook out/test-demo/ablation
 
 # The notebook on the demo's folder, with a Python of its own.
 notebook: demo
-	bash .ci/notebook out/demo
+	bash .ci/notebook out/demo/patch
 
 lint: setup
 	$(CARGO) fmt --all --check

@@ -264,8 +264,8 @@ fn offline_uses_the_cache_and_makes_no_request() {
     setup.options.offline = true;
     assert_eq!(
         setup.refused(REPO),
-        "hub repository org/tiny: is not in the cache CACHE, and HF_HUB_OFFLINE is set\n\
-         hint: run once without HF_HUB_OFFLINE to download it"
+        "hub repository org/tiny: is not in the cache CACHE, and this run is offline\n\
+         hint: run once without --offline or HF_HUB_OFFLINE to download it"
     );
     setup.options.offline = false;
     setup.open(REPO).unwrap();
@@ -280,7 +280,7 @@ fn offline_uses_the_cache_and_makes_no_request() {
         setup.refused(REPO),
         format!(
             "hub repository org/tiny: has neither model.safetensors nor model.safetensors.index.json in the cache \
-             CACHE/models--org--tiny/snapshots/{SECOND}\nhint: run once without HF_HUB_OFFLINE to download the rest"
+             CACHE/models--org--tiny/snapshots/{SECOND}\nhint: run once without --offline or HF_HUB_OFFLINE to download the rest"
         )
     );
     assert_eq!(setup.server.take_log(), [""; 0]);

@@ -1,10 +1,12 @@
 //! The one integration-test binary: every file beside this one is a module of it, and libtorch is linked once.
 
 mod checkpoint;
+mod cli;
 mod common;
 mod export;
 mod hooks;
 mod hub;
+mod identity_rules;
 mod load;
 mod parity;
 mod prompt;

@@ -1,5 +1,6 @@
 //! What a user can type, as clap types. No file is opened and no value is checked against another here.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -26,7 +27,7 @@ pub enum Command {
     Sweep(SweepArgs),
     /// Run random cells of an output folder again by plain full passes and compare
     Verify(VerifyArgs),
-    /// Print the cells of largest effect in an output folder, with intervals
+    /// Print the largest effects in an output folder, or heads beside a random control, with intervals
     Stats(StatsArgs),
     /// Draw an output folder's figure again
     Plot(PlotArgs),
@@ -52,7 +53,7 @@ pub struct ModelArgs {
     pub offline: bool,
     /// Threads of the CPU; all cores if not given
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Flags that give one prompt or many.
@@ -209,7 +210,10 @@ pub struct CaptureArgs {
 #[derive(Debug, Args)]
 pub struct SweepArgs {
     /// Take everything but --out from the run.json of an earlier sweep
-    #[arg(long, value_name = "RUN.JSON", conflicts_with_all = ["model", "trials"])]
+    #[arg(long, value_name = "RUN.JSON", conflicts_with_all = [
+        "model", "trials", "site", "edit", "from", "to", "grid", "positions", "layers", "heads", "swap", "metric",
+        "target", "max_rows", "seed", "dtype", "weights", "device",
+    ])]
     pub spec: Option<PathBuf>,
     /// Output folder; the same command on the same folder resumes
     #[arg(long, value_name = "DIR")]
@@ -223,10 +227,10 @@ pub struct SweepArgs {
 #[derive(Debug, Args)]
 pub struct SweepFlags {
     /// Checkpoint that is edited: a folder, or a hub id, with @REVISION to pin it
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", required_unless_present = "spec")]
     pub model: Option<String>,
     /// Trial file (JSONL)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "spec")]
     pub trials: Option<String>,
     /// Activation that is edited: z, result, q, k, v, pattern, resid_pre, mlp_out, …
     #[arg(long, default_value = "z")]
@@ -263,7 +267,7 @@ pub struct SweepFlags {
     pub target: String,
     /// Most rows of one wave; what fits into memory if not given
     #[arg(long, value_name = "N")]
-    pub max_rows: Option<usize>,
+    pub max_rows: Option<NonZeroUsize>,
     /// Seed of noise and of the bootstrap
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -281,7 +285,7 @@ pub struct SweepFlags {
     pub offline: bool,
     /// Threads of the CPU; all cores if not given
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// `interp verify`.
@@ -311,16 +315,28 @@ pub struct StatsArgs {
     /// Print JSON with the columns of delta.json
     #[arg(long)]
     pub json: bool,
-    /// How many cells, those of largest mean first
-    #[arg(long, value_name = "K", default_value_t = 10)]
-    pub top: usize,
+    /// How many cells, those of largest mean first [default: 10]
+    #[arg(long, value_name = "K", conflicts_with_all = ["heads", "clean"])]
+    pub top: Option<usize>,
+    /// Only these heads: L19.H17,L20.H3, or top:K for those of largest mean
+    #[arg(long, value_name = "HEADS")]
+    pub heads: Option<String>,
+    /// Folder whose primary metric ranks the heads of `--heads top:K`; this folder if not given
+    #[arg(long, value_name = "DIR", requires = "heads")]
+    pub ranked_by: Option<PathBuf>,
+    /// Compare --heads with the mean of N other measured heads, drawn at random
+    #[arg(long, value_name = "N")]
+    pub control: Option<usize>,
+    /// Print what the unedited runs measured instead, by direction
+    #[arg(long, conflicts_with_all = ["heads", "control"])]
+    pub clean: bool,
     /// Confidence level of the bootstrap intervals; as in the folder if not given
     #[arg(long, value_name = "LEVEL")]
     pub ci: Option<f64>,
     /// Number of bootstrap resamples; as in the folder if not given
     #[arg(long, value_name = "N")]
     pub resamples: Option<usize>,
-    /// Seed of the bootstrap; as in the folder if not given
+    /// Seed of the bootstrap and of the control's draw; as in the folder if not given
     #[arg(long)]
     pub seed: Option<u64>,
 }

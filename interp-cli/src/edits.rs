@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow};
 use interp_core::cache::CleanRun;
 use interp_core::config::ModelConfig;
 use interp_core::decoder::Decoder;
@@ -11,6 +10,7 @@ use interp_core::export::capture::Capture;
 use interp_core::export::npy;
 use interp_core::intervention::{Edit, EditSpec, Moments};
 use interp_core::site::{HookPoint, Positions};
+use interp_core::{Error, Result};
 use tch::Tensor;
 
 use crate::model::Model;
@@ -18,8 +18,11 @@ use crate::select::{n_heads, width};
 
 /// An edit with its files read. `from` are the keys that a knockout forbids.
 pub fn edit(spec: &EditSpec, from: Option<&str>) -> Result<Edit> {
-    if from.is_some() && *spec != EditSpec::Knockout {
-        return Err(anyhow!("--from belongs to --edit knockout"));
+    let refuse = |what, value: String, problem: &str, hint: &str| {
+        Err(Error::Selector { what, value, problem: problem.into(), hint: Some(hint.into()) })
+    };
+    if let (Some(from), false) = (from, *spec == EditSpec::Knockout) {
+        return refuse("--from", from.into(), "only a knockout forbids keys", "leave it out, or use --edit knockout");
     }
     Ok(match spec {
         EditSpec::Zero => Edit::Zero,
@@ -29,7 +32,10 @@ pub fn edit(spec: &EditSpec, from: Option<&str>) -> Result<Edit> {
         EditSpec::Scale(factor) => Edit::Scale(*factor),
         EditSpec::Noise(factor, _) => Edit::Noise(*factor),
         EditSpec::Knockout => {
-            let keys = from.ok_or_else(|| anyhow!("--edit knockout needs --from: the keys that may not be seen"))?;
+            let Some(keys) = from else {
+                let problem = "it does not say which keys may not be seen";
+                return refuse("edit", spec.to_string(), problem, "add --from POSITIONS, such as --from span:NAME");
+            };
             Edit::Knockout { keys: keys.parse::<Positions>()? }
         }
         EditSpec::UniformAttention => Edit::UniformAttention,
@@ -40,7 +46,8 @@ fn vector(file: &Path) -> Result<Tensor> {
     let (shape, values) = npy::read(file)?;
     let shape: Vec<i64> = shape.into_iter().map(|n| n as i64).collect();
     if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
-        return Err(anyhow!("{}: holds {bad}", file.display()));
+        let (problem, hint) = (format!("holds {bad}"), Some("a vector to add must be finite".into()));
+        return Err(Error::File { path: file.into(), problem, hint });
     }
     Ok(Tensor::from_slice(&values).view(shape.as_slice()))
 }

@@ -37,7 +37,7 @@ impl Model {
         let precision = Precision { dtype: args.dtype.parse::<Dtype>()?, weights: args.weights.parse::<Weights>()? };
         let device = parse_device(&args.device)?;
         if let Some(threads) = args.threads {
-            tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+            tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
         }
         let checkpoint = open_checkpoint(&args.model, args.offline)?;
         let tokenizer = open_tokenizer(&checkpoint)?;
@@ -114,11 +114,6 @@ impl Model {
             ("d_mlp", config.d_mlp),
         ];
         sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
-    }
-
-    /// Text of a token, for labels; its id where there is no tokenizer.
-    pub fn token_text(&self, id: i64) -> String {
-        self.tokenizer.as_ref().map_or_else(|| id.to_string(), |tokenizer| tokenizer.token_text(id))
     }
 }
 

@@ -173,10 +173,20 @@ impl Error {
             Self::EditNeverFired { .. } => Some("this is a defect of interp: please report the command"),
             Self::OtherRun { .. } => Some("give another folder, or repeat the command that made this one"),
             Self::Busy { .. } => Some("wait for it to end, or give another folder"),
-            Self::Io { source, .. } => match source.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Self::Io { action, source, .. } => match (source.kind(), *action) {
+                (ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge, _) => {
                     Some("free some space; what was written before is kept")
                 }
+                (ErrorKind::NotADirectory, _) => Some("a part of the path is a file: check the path"),
+                (ErrorKind::NotFound, "read" | "open") => Some("check the path; it starts at the current folder"),
+                (ErrorKind::PermissionDenied, "read" | "open" | "map") => Some("check who may read it"),
+                (
+                    ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::AlreadyExists,
+                    "create" | "write",
+                ) => Some("give a folder that can be written to"),
                 _ => None,
             },
             Self::Json { .. } | Self::NoTrials | Self::Torch { .. } | Self::Statistics { .. } | Self::Figure { .. } => {

@@ -16,6 +16,7 @@
 
 mod atomic;
 pub mod capture;
+mod heads;
 mod journal;
 pub mod npy;
 mod run_folder;

@@ -175,7 +175,7 @@ impl HubRepo {
             Some(_) => (problem.to_owned(), hint.to_owned()),
             None => (
                 format!("{problem} in the cache {}", self.snapshot.display()),
-                "run once without HF_HUB_OFFLINE to download the rest".to_owned(),
+                "run once without --offline or HF_HUB_OFFLINE to download the rest".to_owned(),
             ),
         };
         Error::Hub { repo: self.id.to_string(), problem, hint: Some(hint) }
@@ -366,8 +366,8 @@ impl Asking<'_> {
 fn not_cached(id: &HubId, options: &HubOptions) -> Error {
     Error::Hub {
         repo: id.to_string(),
-        problem: format!("is not in the cache {}, and HF_HUB_OFFLINE is set", options.cache_dir.display()),
-        hint: Some("run once without HF_HUB_OFFLINE to download it".into()),
+        problem: format!("is not in the cache {}, and this run is offline", options.cache_dir.display()),
+        hint: Some("run once without --offline or HF_HUB_OFFLINE to download it".into()),
     }
 }
 

@@ -5,11 +5,14 @@
 //! clusters hold equally many trials it equals the mean of the cluster means.
 //! Permutation tests and multiple-comparison control belong beside this file, on the same [`Clusters`].
 
+mod control;
+
 use std::collections::HashMap;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+pub use self::control::{Comparison, compare, draw};
 use crate::error::{Error, Result};
 
 /// Which trials belong together.
@@ -98,7 +101,11 @@ const BLOCK: usize = 64;
 
 /// Statistics of every cell. `trials[t]` holds one value per cell; all cells share one set of resampled clusters, so
 /// intervals of different cells may be compared.
-pub fn summarize(trials: &[&[f32]], clusters: &Clusters, bootstrap: &Bootstrap) -> Result<Vec<CellStats>> {
+pub fn summarize<T: Copy + Into<f64> + Sync>(
+    trials: &[&[T]],
+    clusters: &Clusters,
+    bootstrap: &Bootstrap,
+) -> Result<Vec<CellStats>> {
     let wrong = |what, value: String, problem: &str| Err(Error::Statistics { what, value, problem: problem.into() });
     if !(bootstrap.level > 0.0 && bootstrap.level < 1.0) {
         return wrong("confidence level", bootstrap.level.to_string(), "must lie between 0 and 1");
@@ -157,12 +164,10 @@ impl Draws {
         let resamples = if clusters.n < 2 { 0 } else { bootstrap.resamples };
         let sizes = clusters.sizes();
         let mut rng = ChaCha8Rng::seed_from_u64(bootstrap.seed);
-        // Written out rather than taken from `rand`, whose ranges may change between versions; its bias is under 2⁻⁴⁰.
-        let mut below = |n: usize| ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize;
         let mut draws = Self { counts: Vec::with_capacity(resamples), trials: Vec::with_capacity(resamples) };
         for _ in 0..resamples {
             let mut counts = vec![0u32; clusters.n];
-            (0..clusters.n).for_each(|_| counts[below(clusters.n)] += 1);
+            (0..clusters.n).for_each(|_| counts[below(&mut rng, clusters.n)] += 1);
             let drawn = counts.iter().enumerate().filter(|(_, count)| **count > 0);
             let drawn: Vec<(u32, f64)> = drawn.map(|(c, &count)| (c as u32, f64::from(count))).collect();
             draws.trials.push(drawn.iter().map(|&(c, count)| count * sizes[c as usize]).sum());
@@ -172,13 +177,25 @@ impl Draws {
     }
 }
 
-fn summarize_block(trials: &[&[f32]], start: usize, clusters: &Clusters, draws: &Draws, level: f64) -> Vec<CellStats> {
+/// A number under `n`. Written out rather than taken from `rand`, whose ranges may change between versions; its bias is
+/// under 2⁻⁴⁰.
+fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
+}
+
+fn summarize_block<T: Copy + Into<f64>>(
+    trials: &[&[T]],
+    start: usize,
+    clusters: &Clusters,
+    draws: &Draws,
+    level: f64,
+) -> Vec<CellStats> {
     let width = BLOCK.min(trials[0].len() - start);
     let n = trials.len() as f64;
     let mut sums = vec![[0.0f64; BLOCK]; clusters.n];
     for (cells, &c) in trials.iter().zip(&clusters.of_trial) {
         let row = &cells[start..start + width];
-        sums[c].iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+        sums[c].iter_mut().zip(row).for_each(|(sum, &x)| *sum += x.into());
     }
     let mut resampled = vec![Vec::with_capacity(draws.counts.len()); width];
     for (drawn, size) in draws.counts.iter().zip(&draws.trials) {
@@ -190,7 +207,7 @@ fn summarize_block(trials: &[&[f32]], start: usize, clusters: &Clusters, draws: 
     }
     let sizes = clusters.sizes();
     let cells = resampled.iter_mut().enumerate().map(|(i, resampled)| {
-        let values = || trials.iter().map(|cells| f64::from(cells[start + i]));
+        let values = || trials.iter().map(|cells| cells[start + i].into());
         if values().any(|x| !x.is_finite()) {
             return CellStats { mean: f64::NAN, sd: f64::NAN, se: f64::NAN, ci: None };
         }
@@ -260,7 +277,7 @@ mod tests {
         assert!(cells[1].mean.is_nan() && cells[1].sd.is_nan() && cells[1].ci.is_none());
         let one = summarize(&rows(&values), &Clusters::new(&[Some("a"), Some("a")]), &Bootstrap::default()).unwrap();
         assert!(one[0].se.is_nan() && one[0].ci.is_none() && one[0].mean == 1.5);
-        assert!(summarize(&[], &alone(0), &Bootstrap::default()).is_err());
+        assert!(summarize::<f32>(&[], &alone(0), &Bootstrap::default()).is_err());
         assert!(summarize(&rows(&values), &alone(2), &Bootstrap { level: 1.0, ..Bootstrap::default() }).is_err());
     }
 

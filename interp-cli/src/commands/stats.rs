@@ -1,13 +1,22 @@
-//! `interp stats`: the cells of largest mean in an output folder. Needs no model.
+//! `interp stats`: the cells of largest mean in an output folder, or named heads, alone or beside a control, or the unedited
+//! runs. Needs no model.
+
+mod clean;
+mod control;
+mod heads;
 
 use anyhow::Result;
 use interp_core::export::{Study, Summary, table};
 use interp_core::scores::cell_label;
 use interp_core::stats::{Bootstrap, Clusters};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use self::control::Control;
 use crate::cli::StatsArgs;
 use crate::output::{Exit, Printer, columns};
+
+/// How many cells are listed unless told otherwise.
+const TOP: usize = 10;
 
 /// Prints the table, or JSON.
 pub fn stats(args: &StatsArgs, printer: &Printer) -> Result<Exit> {
@@ -18,13 +27,33 @@ pub fn stats(args: &StatsArgs, printer: &Printer) -> Result<Exit> {
         resamples: args.resamples.unwrap_or(study.bootstrap.resamples),
         seed: args.seed.unwrap_or(study.bootstrap.seed),
     };
-    let summary = study.summary(metric, &bootstrap)?;
+    talk(&study, &study.clusters(), printer);
+    if args.clean {
+        return clean::print(&study, args.metric.is_some().then_some(metric), &bootstrap, args.json, printer);
+    }
+    let named = heads::cells(&study, metric, args, printer)?;
+    if let Some(n) = args.control {
+        return Control { study: &study, metric, named, n }.print(&bootstrap, args.json, printer);
+    }
+    ranking(&study, metric, named.as_deref(), &bootstrap, args, printer)
+}
+
+/// The cells of largest mean, or the named ones, each with its rank among all.
+fn ranking(
+    study: &Study,
+    metric: usize,
+    named: Option<&[usize]>,
+    bootstrap: &Bootstrap,
+    args: &StatsArgs,
+    printer: &Printer,
+) -> Result<Exit> {
+    let summary = study.summary(metric, bootstrap)?;
+    let wanted = |cell: usize| named.is_none_or(|named| named.contains(&cell));
+    let ranks: Vec<usize> = (0..summary.order.len()).filter(|&rank| wanted(summary.order[rank])).collect();
+    let ranks = &ranks[..if named.is_some() { ranks.len() } else { args.top.unwrap_or(TOP).min(ranks.len()) }];
     let clusters = study.clusters();
-    talk(&study, &clusters, printer);
     if args.json {
-        let mut cells = table::rows(&study, std::slice::from_ref(&summary));
-        cells.truncate(args.top);
-        let Bootstrap { level, resamples, seed } = bootstrap;
+        let rows = table::rows(study, std::slice::from_ref(&summary));
         printer.data(&format!(
             "{:#}\n",
             json!({
@@ -32,12 +61,12 @@ pub fn stats(args: &StatsArgs, printer: &Printer) -> Result<Exit> {
                 "n_trials": study.rows.len(),
                 "n_clusters": clusters.len(),
                 "clusters_labelled": clusters.labelled(),
-                "bootstrap": { "level": level, "resamples": resamples, "seed": seed },
-                "cells": cells,
+                "bootstrap": bootstrap_json(bootstrap),
+                "cells": ranks.iter().map(|&rank| &rows[rank]).collect::<Vec<_>>(),
             })
         ))?;
     } else {
-        printer.data(&text(&study, &summary, &bootstrap, &clusters, args.top))?;
+        printer.data(&text(study, &summary, bootstrap, &clusters, ranks))?;
     }
     Ok(Exit::Done)
 }
@@ -58,20 +87,19 @@ fn talk(study: &Study, clusters: &Clusters, printer: &Printer) {
     }
 }
 
-fn text(study: &Study, summary: &Summary, bootstrap: &Bootstrap, clusters: &Clusters, top: usize) -> String {
-    let interval = format!("{}% interval", bootstrap.level * 100.0);
-    let head = ["rank", "cell", "mean", "sd", "se", &interval, "trials", "clusters", "noise"].map(String::from);
-    let number = |x: f64| if x.is_finite() { format!("{x:.4}") } else { "-".into() };
-    let row = |(place, &cell): (usize, &usize)| {
+fn text(study: &Study, summary: &Summary, bootstrap: &Bootstrap, clusters: &Clusters, ranks: &[usize]) -> String {
+    let head = ["rank", "cell", "mean", "sd", "se", &interval_head(bootstrap), "trials", "clusters", "noise"];
+    let row = |&rank: &usize| {
+        let cell = summary.order[rank];
         let stats = &summary.cells[cell];
         let below = summary.below_floor.as_ref().map(|below| below[cell]);
         [
-            (place + 1).to_string(),
+            (rank + 1).to_string(),
             cell_label(&study.layout.axes, cell),
             number(stats.mean),
             number(stats.sd),
             number(stats.se),
-            stats.ci.map_or("-".into(), |[lo, hi]| format!("[{lo:.4}, {hi:.4}]")),
+            interval(stats.ci),
             study.rows.len().to_string(),
             clusters.len().to_string(),
             match below {
@@ -81,7 +109,26 @@ fn text(study: &Study, summary: &Summary, bootstrap: &Bootstrap, clusters: &Clus
             },
         ]
     };
-    let measured = summary.order.iter().filter(|&&cell| !summary.cells[cell].mean.is_nan());
-    let rows: Vec<Vec<String>> = measured.take(top).enumerate().map(row).map(Vec::from).collect();
-    columns(&head, &rows)
+    let measured = ranks.iter().filter(|&&rank| !summary.cells[summary.order[rank]].mean.is_nan());
+    let rows: Vec<Vec<String>> = measured.map(row).map(Vec::from).collect();
+    columns(&head.map(String::from), &rows)
+}
+
+/// A number of a table; `-` where there is none.
+fn number(x: f64) -> String {
+    if x.is_finite() { format!("{x:.4}") } else { "-".into() }
+}
+
+/// An interval of a table.
+fn interval(ci: Option<[f64; 2]>) -> String {
+    ci.map_or("-".into(), |[lo, hi]| format!("[{lo:.4}, {hi:.4}]"))
+}
+
+/// Its column's head.
+fn interval_head(bootstrap: &Bootstrap) -> String {
+    format!("{}% interval", bootstrap.level * 100.0)
+}
+
+fn bootstrap_json(bootstrap: &Bootstrap) -> Value {
+    json!({ "level": bootstrap.level, "resamples": bootstrap.resamples, "seed": bootstrap.seed })
 }

@@ -3,13 +3,14 @@
 mod plan;
 mod spec;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
+use interp_core::Error;
 use interp_core::export::{Opened, RunFolder};
 use interp_core::hash::Hashes;
 use interp_core::intervention::Moments;
 use interp_core::site::HookPoint;
 use interp_core::sweep::Models;
-use interp_core::trial::TrialFile;
+use interp_core::trial::{BadLine, TrialFile};
 use serde_json::json;
 
 pub use self::plan::{Prepared, prepare};
@@ -25,54 +26,67 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     let spec = SweepSpec::resolve(args)?;
     let machine = Machine { offline: args.flags.offline, threads: args.flags.threads };
     let prepared = prepare(&spec, machine)?;
-    let Prepared { model, trials, sweep, plan, .. } = &prepared;
+    let Prepared { model, trials, refused, sweep, plan, .. } = &prepared;
     report_lines(trials, printer);
 
     let mut folder = match RunFolder::open(&args.out, plan.clone())? {
         Opened::Finished => {
             printer.talk("this run is already finished");
             printer.data(&format!("{}\n", args.out.display()))?;
-            return Ok(exit(trials, 0));
+            return Ok(exit(&prepared));
         }
         Opened::Ready(folder) => folder,
     };
+    prepared.refuse_changed_weights(&folder)?;
     if folder.n_done() > 0 {
         printer.talk(&format!("resuming: {} of {} trials are there", folder.n_done(), trials.trials.len()));
     }
-    prepared.refuse_changed_weights(&folder)?;
     let weights = model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
     let hashes = Hashes::start(weights);
-    let decoder = model.load_for_waves(printer)?;
+    let decoder = match model.load_for_waves(printer) {
+        Ok(decoder) => decoder,
+        Err(error) => {
+            // Weights that cannot be used leave no trace.
+            folder.abandon()?;
+            return Err(error);
+        }
+    };
     let moments = prepared.moments(&decoder)?;
     let models = Models { base: &decoder, moments: moments.as_ref() };
 
     interrupt::catch()?;
-    let wrong = sweep.check(decoder.config(), &trials.trials)?.iter().flatten().count();
     let mut sink = Described { folder: &mut folder, prepared: &prepared, hashes: Some(hashes) };
     let mut watched = Watched::new(&mut sink);
     sweep.run(models, &trials.trials, &mut watched)?;
     if watched.end(printer) == Exit::Interrupted {
         return Ok(Exit::Interrupted);
     }
-    if wrong > 0 {
-        printer.talk(&format!("{wrong} of {} trials could not run; see skipped.json", trials.trials.len()));
+    if *refused > 0 {
+        printer.talk(&format!("{refused} of {} trials could not run; see skipped.json", trials.trials.len()));
     }
     printer.data(&format!("{}\n", args.out.display()))?;
-    Ok(exit(trials, wrong))
+    Ok(exit(&prepared))
 }
 
 /// Broken lines are reported by number; the good ones run.
 fn report_lines(trials: &TrialFile, printer: &Printer) {
-    for bad in &trials.bad_lines {
-        printer.talk(&format!("error: {}", bad.error));
+    let mut last = None;
+    for BadLine { error, .. } in &trials.bad_lines {
+        printer.talk(&format!("error: {error}"));
+        // A remedy is not repeated for every line that needs it.
+        match error.hint() {
+            Some(hint) if last != Some(hint) => printer.talk(&format!("hint: {hint}")),
+            _ => {}
+        }
+        last = error.hint();
     }
     for note in &trials.notes {
         printer.talk(&format!("note: line {}: {}", note.line, note.text));
     }
 }
 
-fn exit(trials: &TrialFile, wrong: usize) -> Exit {
-    if trials.bad_lines.is_empty() && wrong == 0 { Exit::Done } else { Exit::Failed }
+fn exit(prepared: &Prepared) -> Exit {
+    if prepared.trials.bad_lines.is_empty() && prepared.refused == 0 { Exit::Done } else { Exit::Failed }
 }
 
 impl Prepared {
@@ -94,11 +108,12 @@ impl Prepared {
         let now = json!(self.fingerprint()?);
         match folder.notes().values().find(|earlier| **earlier != now) {
             None => Ok(()),
-            Some(_) => Err(anyhow!(
-                "{}: the weights of {} changed since this run began; give another --out",
-                folder.dir().display(),
-                self.model.checkpoint.name()
-            )),
+            Some(_) => Err(Error::File {
+                path: folder.dir().into(),
+                problem: format!("the weights of {} changed since this run began", self.model.checkpoint.name()),
+                hint: Some("give another --out, or put the old weights back".into()),
+            }
+            .into()),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! `interp verify`: random cells of an output folder again, by plain full passes that share nothing with the engine but the
 //! decoder, and the folder's means from its own per-trial numbers.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Result, anyhow};
+use interp_core::Error;
 use interp_core::device::Dtype;
-use interp_core::export::Study;
+use interp_core::export::{Study, npy, table};
 use interp_core::hash::Hashes;
 use interp_core::scores::cell_label;
 use interp_core::sweep::Models;
@@ -20,6 +24,7 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
     let spec = SweepSpec::read(&args.dir.join("run.json"))?;
     let prepared = prepare(&spec, Machine { offline: args.offline, threads: None })?;
     let mut wrong = changed_inputs(&study, &prepared)?;
+    wrong.extend(changed_numbers(&args.dir, &study)?);
 
     let decoder = prepared.model.load(printer)?;
     let moments = prepared.moments(&decoder)?;
@@ -30,7 +35,8 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
         .filter(|&(row, cell)| !study.cells[0][row][cell].is_nan())
         .collect();
     if measured.is_empty() {
-        return Err(anyhow!("{}: holds no numbers to verify", args.dir.display()));
+        let hint = Some("skipped.json says why no trial could run".into());
+        return Err(Error::File { path: args.dir.clone(), problem: "holds no numbers to verify".into(), hint }.into());
     }
     let mut rng = ChaCha8Rng::seed_from_u64(args.seed);
     let mut rows = Vec::new();
@@ -73,6 +79,29 @@ fn tolerance(study: &Study, metric: usize, dtype: Dtype) -> f64 {
         Dtype::F32 => (1e-3 * largest).max(1e-6 * size),
         Dtype::Bf16 => 4.0 / 256.0 * size,
     }
+}
+
+/// Files of the folder that do not follow from its per-trial numbers, bit by bit.
+fn changed_numbers(dir: &Path, study: &Study) -> Result<Vec<String>> {
+    let (mut wrong, mut summaries) = (Vec::new(), Vec::new());
+    for metric in 0..study.layout.metrics.len() {
+        let summary = study.summary(metric, &study.bootstrap)?;
+        let name = study.layout.file("delta", metric, "npy");
+        let (_, stored) = npy::read(&dir.join(&name))?;
+        let bits = |x: &f64| if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() };
+        if !stored.iter().map(bits).eq(summary.cells.iter().map(|cell| bits(&cell.mean))) {
+            let per_trial = study.layout.file("delta_per_trial", metric, "npy");
+            wrong.push(format!("{name} is not the mean of {per_trial}"));
+        }
+        summaries.push(summary);
+    }
+    for (name, text) in [("delta.json", table::json(study, &summaries)), ("delta.csv", table::csv(study, &summaries))] {
+        let path = dir.join(name);
+        if fs::read(&path).map_err(Error::io("read", &path))? != text.as_bytes() {
+            wrong.push(format!("{name} does not follow from the arrays"));
+        }
+    }
+    Ok(wrong)
 }
 
 /// Inputs that are not those the folder was made from.

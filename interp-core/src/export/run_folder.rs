@@ -70,6 +70,10 @@ enum State {
 impl RunFolder {
     /// Creates the folder, or goes on with the run in it. Refuses a folder that holds anything else before touching it.
     pub fn open(dir: &Path, plan: RunPlan) -> Result<Opened> {
+        if dir.is_file() {
+            let hint = Some("give a new or an empty folder".into());
+            return Err(Error::File { path: dir.into(), problem: "is a file, not a folder".into(), hint });
+        }
         let identity = identity(&plan);
         let partial = dir.join("partial");
         let lock = loop {
@@ -107,6 +111,17 @@ impl RunFolder {
         let described = Map::new();
         let folder = Self { dir, plan, journal, done, notes, next_note: None, described, noise, _lock: lock };
         Ok(Opened::Ready(Box::new(folder)))
+    }
+
+    /// Gives up a run that has nothing yet, and takes away what opening it made; a run that has something keeps it.
+    pub fn abandon(self) -> Result<()> {
+        if self.n_done() > 0 {
+            return Ok(());
+        }
+        remove_partial(&self.dir)?;
+        // Only an empty folder can be removed, and nothing was asked of any other.
+        let _ = fs::remove_dir(&self.dir);
+        Ok(())
     }
 
     /// The folder.

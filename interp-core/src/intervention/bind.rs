@@ -14,7 +14,7 @@ use super::{Edit, Intervention};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, paired_positions};
 use crate::site::{Axis, HeadAxis, HookPoint, Site};
 
 /// What a binding needs to know besides the interventions.
@@ -242,20 +242,15 @@ fn resolve_with(
                 "give each trial a `source`, or choose another edit",
             ));
         }
-        (Edit::Patch, Some(source)) => Some((source, source.positions(&one.positions, context.trial)?)),
+        (Edit::Patch, Some(source)) => {
+            let name = |part: &str| format!("{} ({part})", context.trial);
+            let (base, donor) = (name("base"), name("source"));
+            let (_, found) = paired_positions((prompt, &base), (source, &donor), &one.positions)?;
+            Some((source, found))
+        }
         _ => None,
     };
-    if let Some((source, found)) = &source {
-        if found.len() != positions.len() {
-            let problem =
-                format!("{}: {} positions in base, {} in source", context.trial, positions.len(), found.len());
-            return Err(refuse(
-                "positions",
-                &one.positions,
-                problem,
-                "a selector must match in number in base and source",
-            ));
-        }
+    if let Some((source, _)) = &source {
         if site.is_attention() && source.tokens.len() != prompt.tokens.len() {
             let problem =
                 format!("{}: base has {} tokens, source {}", context.trial, prompt.tokens.len(), source.tokens.len());

@@ -109,7 +109,11 @@ impl PromptReader<'_> {
             ));
         }
         if tokenizer.is_unknown(id) {
-            return Err(refuse(place, format!("{answer:?} is not in the tokenizer's vocabulary"), None));
+            return Err(refuse(
+                place,
+                format!("{answer:?} is not in the tokenizer's vocabulary"),
+                Some("choose an answer that is"),
+            ));
         }
         Ok(NextToken { id, n_tokens: added.len() })
     }
@@ -183,7 +187,7 @@ impl PromptReader<'_> {
         if tokens.len() > self.n_ctx {
             let problem =
                 format!("the prompt has {} tokens but the model's context holds {}", tokens.len(), self.n_ctx);
-            return Err(refuse(place, problem, None));
+            return Err(refuse(place, problem, Some("shorten it, or use a model with a longer context")));
         }
         tokens.iter().try_for_each(|&id| self.check_id(id, place))
     }

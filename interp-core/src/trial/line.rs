@@ -56,7 +56,8 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn trials(&mut self, bytes: &[u8], number: usize) -> Result<Vec<Trial>> {
-        let line: Line = parse_line(bytes).map_err(|problem| self.refuse(problem, None))?;
+        let hint = r#"write {"base": …, "target": …}, with "source" for a patch"#;
+        let line: Line = parse_line(bytes).map_err(|problem| self.refuse(problem, Some(hint)))?;
         let base = self.prompt(&line.base, "base")?;
         let source = line.source.as_ref().map(|spec| self.prompt(spec, "source")).transpose()?;
 

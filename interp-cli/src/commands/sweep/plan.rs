@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
+use interp_core::Error;
 use interp_core::config::ModelConfig;
 use interp_core::export::capture::Capture;
 use interp_core::export::{Layout, RunPlan, TrialRow};
@@ -31,6 +32,8 @@ pub struct Prepared {
     pub model: Model,
     /// Trials that can be read, and lines that cannot.
     pub trials: TrialFile,
+    /// How many of the trials cannot run with this sweep.
+    pub refused: usize,
     /// What to run.
     pub sweep: Sweep,
     /// Where means and deviations come from, if not from the trials.
@@ -46,18 +49,25 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
     let first_token = match spec.target.as_str() {
         "one" => false,
         "first-token" => true,
-        other => return Err(anyhow!("--target {other}: it is `one` or `first-token`")),
+        other => return Err(refuse("target", other, "no such reading of a target", "write one or first-token").into()),
     };
     let trial_path = Path::new(&spec.trials);
-    let trials = TrialFile::read(trial_path, &model.reader(), TrialOptions { first_token, swap: spec.swap })?;
-    if let (true, Some(bad)) = (trials.trials.is_empty(), trials.bad_lines.first()) {
-        return Err(anyhow!("{} lines, none of them usable, the first: {}", trials.bad_lines.len(), bad.error));
+    let mut trials = TrialFile::read(trial_path, &model.reader(), TrialOptions { first_token, swap: spec.swap })?;
+    let n_bad = trials.bad_lines.len();
+    if trials.trials.is_empty() && n_bad > 0 {
+        let first = anyhow::Error::from(trials.bad_lines.swap_remove(0).error);
+        return Err(if n_bad == 1 {
+            first
+        } else {
+            first.context(format!("none of {n_bad} lines can be used, the first"))
+        });
     }
     let sweep = sweep(spec, config)?;
     let wrong = sweep.check(config, &trials.trials)?;
     let edit: EditSpec = spec.edit.parse()?;
     let capture = edit.capture_dir().map(|dir| edits::capture(Path::new(dir), &model, &sweep.points())).transpose()?;
     let first = wrong.iter().position(Option::is_none).expect("check errs when no trial can run");
+    let refused = wrong.iter().flatten().count();
     let axes = sweep.axes(config, &trials.trials[first])?;
 
     let row = |trial: &interp_core::trial::Trial| TrialRow {
@@ -83,7 +93,7 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         trials: trials.trials.iter().map(row).collect(),
         bootstrap: Bootstrap { seed: spec.seed, ..Bootstrap::default() },
     };
-    Ok(Prepared { model, trials, sweep, capture, plan })
+    Ok(Prepared { model, trials, refused, sweep, capture, plan })
 }
 
 fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
@@ -99,16 +109,19 @@ fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
         None => 0..config.n_layers,
     };
     let heads = spec.heads.as_deref().map(|text| list::<HeadRef>(text)).transpose()?;
-    if heads.is_some() && grid != Grid::LayerHead {
-        return Err(anyhow!("--heads chooses cells of --grid layer-head"));
+    if let (Some(text), false) = (&spec.heads, grid == Grid::LayerHead) {
+        let hint = "use --grid layer-head, or name heads in the file of --grid sets:FILE";
+        return Err(refuse("heads", text, "choose cells of --grid layer-head only", hint).into());
     }
     if let Some(head) = heads.iter().flatten().find(|head| !layers.contains(&head.layer)) {
-        return Err(anyhow!("head `{head}`: its layer is not among the layers {}..{}", layers.start, layers.end));
+        let problem = format!("its layer is not among the layers {}..{}", layers.start, layers.end);
+        return Err(refuse("head", &head.to_string(), &problem, "layers count from 0, and ranges are half-open").into());
     }
     if let (Some(heads), Some(axis)) = (&heads, site.head_axis()) {
         let n = if axis.name() == "kv" { config.n_kv_heads } else { config.n_heads };
         if let Some(head) = heads.iter().find(|head| head.head >= n) {
-            return Err(anyhow!("head `{head}`: `{site}` has {} heads 0..{n}", axis.name()));
+            let problem = format!("`{site}` has {} heads 0..{n}", axis.name());
+            return Err(refuse("head", &head.to_string(), &problem, "heads count from 0").into());
         }
     }
     let positions = match (&grid, spec.positions.starts_with("span:")) {
@@ -132,9 +145,16 @@ fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
 fn metrics(text: &str) -> Result<Vec<Metric>> {
     let metrics = list::<Metric>(text)?;
     match metrics.iter().enumerate().find(|(i, metric)| metrics[..*i].contains(metric)) {
-        Some((_, twice)) => Err(anyhow!("--metric {text}: `{twice}` is named twice")),
+        Some((_, twice)) => {
+            Err(refuse("metric", &twice.to_string(), "named twice", "name each metric once, the primary one first")
+                .into())
+        }
         None => Ok(metrics),
     }
+}
+
+fn refuse(what: &'static str, value: &str, problem: &str, hint: &str) -> Error {
+    Error::Selector { what, value: value.into(), problem: problem.into(), hint: Some(hint.into()) }
 }
 
 /// A file of head sets: `[{"name": "top-2", "heads": ["L2.H6", "L2.H1"]}, …]`.
@@ -145,11 +165,16 @@ fn read_sets(file: &Path) -> Result<Vec<HeadSet>> {
         name: String,
         heads: Vec<String>,
     }
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let lines: Vec<Line> = serde_json::from_str(&text)
-        .with_context(|| format!("{}: not a list of {{\"name\", \"heads\"}}", file.display()))?;
+    let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let refuse = |problem: String| Error::File {
+        path: file.into(),
+        problem,
+        hint: Some(r#"write [{"name": "top-2", "heads": ["L2.H6", "L2.H1"]}, …]"#.into()),
+    };
+    let lines: Vec<Line> =
+        serde_json::from_str(&text).map_err(|error| refuse(format!("not a list of sets of heads: {error}")))?;
     if lines.is_empty() {
-        return Err(anyhow!("{}: holds no sets", file.display()));
+        return Err(refuse("holds no sets".into()).into());
     }
     let set = |line: Line| -> Result<HeadSet> {
         let heads = line.heads.iter().map(|head| head.parse()).collect::<interp_core::Result<_>>();
@@ -166,7 +191,7 @@ impl Prepared {
     pub fn fingerprint(&self) -> interp_core::Result<String> {
         let mut text = String::new();
         for path in self.model.checkpoint.weight_files() {
-            let meta = fs::metadata(path).map_err(interp_core::Error::io("read", path))?;
+            let meta = fs::metadata(path).map_err(Error::io("read", path))?;
             text += &format!("{} {} {}.{}\n", path.display(), meta.len(), meta.mtime(), meta.mtime_nsec());
         }
         Ok(format!("{:x}", Sha256::digest(text.as_bytes())))

@@ -1,12 +1,14 @@
 //! A sweep as text: from flags, or from the `run.json` of an earlier run. Everything that decides the numbers is in here.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::Result;
+use interp_core::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{ModelArgs, SweepArgs};
+use crate::cli::{ModelArgs, SweepArgs, SweepFlags};
 
 /// The typed part of a run's identity, as `run.json` keeps it under `spec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,30 +56,28 @@ pub struct Machine {
     /// Use only what the hub cache holds.
     pub offline: bool,
     /// Threads of the CPU.
-    pub threads: Option<usize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
 impl SweepSpec {
     /// From flags, or from `--spec`.
     pub fn resolve(args: &SweepArgs) -> Result<Self> {
-        match (&args.spec, &args.flags.model, &args.flags.trials) {
-            (Some(file), _, _) => Self::read(file),
-            (None, Some(model), Some(trials)) => Ok(Self::of_flags(args, model, trials)),
-            (None, None, _) => Err(anyhow!("--model is missing")),
-            (None, _, None) => Err(anyhow!("--trials is missing")),
+        match &args.spec {
+            Some(file) => Self::read(file),
+            None => Ok(Self::of_flags(&args.flags)),
         }
     }
 
-    fn of_flags(args: &SweepArgs, model: &str, trials: &str) -> Self {
-        let flags = &args.flags;
+    fn of_flags(flags: &SweepFlags) -> Self {
+        let required = |flag: &Option<String>| flag.clone().expect("clap asks for it where there is no --spec");
         // A knockout's positions are the queries.
         let positions = flags.to.as_ref().unwrap_or(&flags.positions);
         Self {
-            model: model.into(),
+            model: required(&flags.model),
             dtype: flags.dtype.clone(),
             weights: flags.weights.clone(),
             device: flags.device.clone(),
-            trials: trials.into(),
+            trials: required(&flags.trials),
             target: flags.target.clone(),
             swap: flags.swap,
             site: flags.site.clone(),
@@ -88,19 +88,24 @@ impl SweepSpec {
             layers: flags.layers.clone(),
             heads: flags.heads.clone(),
             metric: flags.metric.clone(),
-            max_rows: flags.max_rows,
+            max_rows: flags.max_rows.map(NonZeroUsize::get),
             seed: flags.seed,
         }
     }
 
     /// From an output folder's `run.json`.
     pub fn read(file: &Path) -> Result<Self> {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
+        let refuse = |problem: String| Error::File {
+            path: file.into(),
+            problem,
+            hint: Some("give the run.json that `interp sweep` wrote into its output folder".into()),
+        };
         let run: serde_json::Value =
-            serde_json::from_str(&text).with_context(|| format!("{}: not JSON", file.display()))?;
+            serde_json::from_str(&text).map_err(|error| refuse(format!("not JSON: {error}")))?;
         let spec = run.get("spec").and_then(|spec| spec.get("sweep"));
-        let spec = spec.ok_or_else(|| anyhow!("{}: describes no sweep", file.display()))?;
-        serde_json::from_value(spec.clone()).with_context(|| format!("{}: field `spec.sweep`", file.display()))
+        let spec = spec.ok_or_else(|| refuse("describes no sweep".into()))?;
+        Ok(serde_json::from_value(spec.clone()).map_err(|error| refuse(format!("field `spec.sweep`: {error}")))?)
     }
 
     /// The model's part, as the flags of other commands have it.

@@ -1,0 +1,147 @@
+//! Heads on a folder's grid: which cell a head is, and which heads have the largest effects. Computes no statistics of its own.
+
+use super::study::Study;
+use crate::error::{Error, Result};
+use crate::scores::{self, Coordinate};
+use crate::site::HeadRef;
+
+impl Study {
+    /// The head of every cell of a layer x head grid, row-major; errs for every other grid.
+    fn heads(&self) -> Result<Vec<HeadRef>> {
+        let axes = &self.layout.axes;
+        let names: Vec<&str> = axes.iter().map(|axis| axis.name.as_str()).collect();
+        let head = |cell: usize| match scores::unravel(axes, cell)[..] {
+            [layer, head] => match (axes[0].coordinate(layer), axes[1].coordinate(head)) {
+                (Coordinate::Number(layer), Coordinate::Number(head)) => {
+                    Some(HeadRef { layer: layer.try_into().ok()?, head: head.try_into().ok()? })
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let heads: Option<Vec<HeadRef>> = match names[..] {
+            ["layer", "head"] => (0..scores::n_cells(axes)).map(head).collect(),
+            _ => None,
+        };
+        heads.ok_or_else(|| {
+            let hint = Some("give the folder of a sweep with --grid layer-head".into());
+            Error::Selector { what: "grid", value: names.join(" x "), problem: "has no heads".into(), hint }
+        })
+    }
+
+    /// Cells with a finite number in every trial, row-major.
+    pub fn measured(&self, metric: usize) -> Vec<usize> {
+        let rows = &self.cells[metric];
+        let cells = 0..scores::n_cells(&self.layout.axes);
+        cells.filter(|&cell| !rows.is_empty() && rows.iter().all(|row| row[cell].is_finite())).collect()
+    }
+
+    /// The cell of each head. Errs for a head that is not on the grid, was not measured, or is named twice.
+    pub fn cells_of_heads(&self, metric: usize, named: &[HeadRef]) -> Result<Vec<usize>> {
+        let (heads, measured) = (self.heads()?, self.measured(metric));
+        let mut cells = Vec::with_capacity(named.len());
+        for head in named {
+            let refuse = |problem: &str, hint: Option<String>| Error::Selector {
+                what: "head",
+                value: head.to_string(),
+                problem: problem.into(),
+                hint,
+            };
+            let cell = heads.iter().position(|other| other == head).ok_or_else(|| {
+                let ends = |axis: &scores::GridAxis| match &axis.labels[..] {
+                    [first, .., last] => format!("{first} to {last}"),
+                    labels => labels.concat(),
+                };
+                let axes: Vec<String> = self.layout.axes.iter().map(ends).collect();
+                refuse("not on this folder's grid", Some(format!("the grid has {}", axes.join(" and "))))
+            })?;
+            if !measured.contains(&cell) {
+                let hint = format!("{} of the grid's {} heads were measured", measured.len(), heads.len());
+                return Err(refuse("was not measured in this run", Some(hint)));
+            }
+            if cells.contains(&cell) {
+                return Err(refuse("named twice", Some("name each head once".into())));
+            }
+            cells.push(cell);
+        }
+        Ok(cells)
+    }
+
+    /// The `k` heads of largest mean.
+    pub fn top_heads(&self, metric: usize, k: usize) -> Result<Vec<HeadRef>> {
+        let (heads, measured) = (self.heads()?, self.measured(metric));
+        if k == 0 || k > measured.len() {
+            let problem = format!("{} heads were measured", measured.len());
+            let hint = Some(format!("take 1 to {}", measured.len()));
+            return Err(Error::Selector { what: "heads", value: format!("top:{k}"), problem, hint });
+        }
+        let summary = self.summary(metric, &self.bootstrap)?;
+        Ok(summary.order.iter().filter(|cell| measured.contains(cell)).take(k).map(|&cell| heads[cell]).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::export::{Layout, TrialRow};
+    use crate::scores::GridAxis;
+    use crate::site::HeadAxis;
+    use crate::stats::Bootstrap;
+
+    /// Layers 1 and 2, heads 0 to 2; L2.H0 was not asked for.
+    fn study(axes: Vec<GridAxis>) -> Study {
+        Study {
+            layout: Layout { axes, metrics: vec!["prob".into()], head_axis: Some(HeadAxis::Query), heads_per_kv: None },
+            trials: vec![TrialRow { id: "a".into(), cluster: None, direction: None }],
+            rows: vec![0],
+            skipped: vec![],
+            cells: vec![vec![vec![0.1, 0.9, 0.2, f32::NAN, 0.5, 0.3]]],
+            clean: vec![vec![1.0]],
+            source: None,
+            bootstrap: Bootstrap { resamples: 10, ..Bootstrap::default() },
+            noise: vec![None],
+            run: json!({}),
+        }
+    }
+
+    fn grid() -> Study {
+        study(vec![GridAxis::layers(1..3), GridAxis::heads(0..3)])
+    }
+
+    fn shown(error: &Error) -> String {
+        format!("{error}\nhint: {}", error.hint().unwrap_or_default())
+    }
+
+    #[test]
+    fn heads_are_found_on_the_grid() {
+        let study = grid();
+        let heads = |text: &[&str]| text.iter().map(|head| head.parse().unwrap()).collect::<Vec<HeadRef>>();
+        assert_eq!(study.cells_of_heads(0, &heads(&["L2.H1", "L1.H0"])).unwrap(), [4, 0]);
+        assert_eq!(study.measured(0), [0, 1, 2, 4, 5]);
+        assert_eq!(study.top_heads(0, 2).unwrap(), heads(&["L1.H1", "L2.H1"]));
+        let refused = |text: &[&str]| shown(&study.cells_of_heads(0, &heads(text)).unwrap_err());
+        assert_eq!(
+            refused(&["L0.H0"]),
+            "head `L0.H0`: not on this folder's grid\nhint: the grid has L1 to L2 and H0 to H2"
+        );
+        assert_eq!(
+            refused(&["L2.H0"]),
+            "head `L2.H0`: was not measured in this run\nhint: 5 of the grid's 6 heads were measured"
+        );
+        assert_eq!(refused(&["L2.H1", "L2.H1"]), "head `L2.H1`: named twice\nhint: name each head once");
+        let top = |k| shown(&study.top_heads(0, k).unwrap_err());
+        assert_eq!(top(6), "heads `top:6`: 5 heads were measured\nhint: take 1 to 5");
+        assert_eq!(top(0), "heads `top:0`: 5 heads were measured\nhint: take 1 to 5");
+    }
+
+    #[test]
+    fn grids_without_heads_are_refused() {
+        let hint = "hint: give the folder of a sweep with --grid layer-head";
+        let positions = study(vec![GridAxis::layers(1..3), GridAxis::positions(0..3)]);
+        assert_eq!(shown(&positions.top_heads(0, 1).unwrap_err()), format!("grid `layer x pos`: has no heads\n{hint}"));
+        let sets = study(vec![GridAxis::named("set", ["a", "b", "c", "d", "e", "f"].map(String::from).to_vec())]);
+        assert_eq!(shown(&sets.cells_of_heads(0, &[]).unwrap_err()), format!("grid `set`: has no heads\n{hint}"));
+    }
+}

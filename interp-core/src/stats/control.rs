@@ -1,0 +1,121 @@
+//! Named cells against cells drawn at random, trial by trial: is this effect more than that of any cell? Plain slices.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::{Bootstrap, CellStats, Clusters, below, summarize};
+use crate::error::{Error, Result};
+
+/// The draw's own stream of random numbers, so that it is independent of a bootstrap with the same seed.
+const STREAM: u64 = 1;
+
+/// Named cells beside a control. All three are over trials.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Comparison {
+    /// Mean over the named cells.
+    pub named: CellStats,
+    /// Mean over the control's cells.
+    pub control: CellStats,
+    /// The first less the second, within each trial.
+    pub difference: CellStats,
+}
+
+/// `n` different cells of `pool`, in the pool's order. The same seed draws the same cells on every machine.
+pub fn draw(pool: &[usize], n: usize, seed: u64) -> Result<Vec<usize>> {
+    let wrong = |problem: String| Error::Statistics { what: "control", value: n.to_string(), problem };
+    if n == 0 {
+        return Err(wrong("a control needs at least one cell".into()));
+    }
+    if n > pool.len() {
+        let cells = if pool.len() == 1 { "cell was" } else { "cells were" };
+        return Err(wrong(format!("only {} other {cells} measured", pool.len())));
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(STREAM);
+    let mut places: Vec<usize> = (0..pool.len()).collect();
+    for i in 0..n {
+        let other = i + below(&mut rng, pool.len() - i);
+        places.swap(i, other);
+    }
+    places.truncate(n);
+    places.sort_unstable();
+    Ok(places.into_iter().map(|place| pool[place]).collect())
+}
+
+/// Compares the mean of `named` with the mean of `control`, both indices into every trial's cells.
+pub fn compare(
+    trials: &[&[f32]],
+    named: &[usize],
+    control: &[usize],
+    clusters: &Clusters,
+    bootstrap: &Bootstrap,
+) -> Result<Comparison> {
+    let mean = |trial: &[f32], cells: &[usize]| {
+        cells.iter().map(|&cell| f64::from(trial[cell])).sum::<f64>() / cells.len() as f64
+    };
+    let rows: Vec<[f64; 3]> = trials
+        .iter()
+        .map(|trial| {
+            let (named, control) = (mean(trial, named), mean(trial, control));
+            [named, control, named - control]
+        })
+        .collect();
+    let rows: Vec<&[f64]> = rows.iter().map(<[f64; 3]>::as_slice).collect();
+    let cells = summarize(&rows, clusters, bootstrap)?;
+    Ok(Comparison { named: cells[0], control: cells[1], difference: cells[2] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comparison_by_hand() {
+        // Named: cells 0 and 1, means per trial 2, 4, 6, 4. Control: cells 2 and 4, means 1, 1, 3, 3. Cell 3 is nobody's.
+        let trials: [[f32; 5]; 4] = [
+            [1.0, 3.0, 0.0, f32::NAN, 2.0],
+            [4.0, 4.0, 1.0, f32::NAN, 1.0],
+            [8.0, 4.0, 2.0, f32::NAN, 4.0],
+            [3.0, 5.0, 3.0, f32::NAN, 3.0],
+        ];
+        let trials: Vec<&[f32]> = trials.iter().map(<[f32; 5]>::as_slice).collect();
+        let alone = Clusters::new(&[None::<&str>; 4]);
+        let Comparison { named, control, difference } =
+            compare(&trials, &[0, 1], &[2, 4], &alone, &Bootstrap::default()).unwrap();
+        // Deviations −2, 0, 2, 0: sd √(8/3), se √(8/3)/2. Control ±1: sd √(4/3). Differences 1, 3, 3, 1: sd √(4/3).
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-15;
+        assert_eq!((named.mean, control.mean, difference.mean), (4.0, 2.0, 2.0));
+        assert!(close(named.se, (2.0f64 / 3.0).sqrt()) && close(control.se, (1.0f64 / 3.0).sqrt()));
+        assert!(close(difference.sd, (4.0f64 / 3.0).sqrt()) && close(difference.se, (1.0f64 / 3.0).sqrt()));
+
+        // In clusters {1, 2} and {3, 4} the differences' means are 2 and 2: nothing varies between clusters.
+        let pairs = Clusters::new(&[Some("a"), Some("a"), Some("b"), Some("b")]);
+        let paired = compare(&trials, &[0, 1], &[2, 4], &pairs, &Bootstrap::default()).unwrap();
+        assert_eq!((paired.difference.se, paired.difference.ci), (0.0, Some([2.0, 2.0])));
+        // The heads' cluster means are 3 and 5: se = sd/√2 = 1, and resampling gives 3, 4 or 5.
+        assert_eq!((paired.named.se, paired.named.ci), (1.0, Some([3.0, 5.0])));
+        assert_eq!((paired.control.se, paired.control.ci), (1.0, Some([1.0, 3.0])));
+    }
+
+    #[test]
+    fn draws_are_different_cells_of_the_pool_and_repeat_with_their_seed() {
+        let pool: Vec<usize> = (10..42).collect();
+        let drawn = draw(&pool, 20, 0).unwrap();
+        assert!(drawn.is_sorted_by(|a, b| a < b) && drawn.iter().all(|cell| pool.contains(cell)));
+        assert_eq!((drawn.len(), &drawn), (20, &draw(&pool, 20, 0).unwrap()));
+        assert_ne!(drawn, draw(&pool, 20, 1).unwrap());
+        assert_eq!(draw(&pool, 32, 5).unwrap(), pool, "all of them");
+        // Every cell is as likely as every other: 3,200 draws of 1 in 32, so about 100 each.
+        let mut counts = [0; 42];
+        (0..3200).for_each(|seed| counts[draw(&pool, 1, seed).unwrap()[0]] += 1);
+        assert!(counts[10..].iter().all(|count| (60..150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn draws_that_cannot_be_made_are_refused() {
+        let refused = |pool: &[usize], n| draw(pool, n, 0).unwrap_err().to_string();
+        assert_eq!(refused(&[1, 2, 3], 4), "control 4: only 3 other cells were measured");
+        assert_eq!(refused(&[1], 2), "control 2: only 1 other cell was measured");
+        assert_eq!(refused(&[1], 0), "control 0: a control needs at least one cell");
+    }
+}
