@@ -15,7 +15,7 @@ const IMPORTS: [(&str, &str); 20] = [
     ("decoder", "checkpoint, config, device, error, hooks, site"),
     ("device", "error"),
     ("export", "error, plot, scores, site, stats, sweep"),
-    ("generate", "cache, decoder, error, intervention, prompt, site"),
+    ("generate", "cache, config, decoder, error, intervention, prompt, site"),
     ("guard", "error"),
     ("hash", "error"),
     ("hooks", "site"),
