@@ -1,6 +1,7 @@
 //! What several tests share: fixtures, decoders on them, and comparison of tensors.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use interp_core::cache::ActivationCache;
 use interp_core::checkpoint::{Checkpoint, CheckpointRef};
@@ -102,4 +103,46 @@ fn bits(a: &Tensor) -> Tensor {
         _ => Kind::Int16,
     };
     a.contiguous().view_dtype(word)
+}
+
+/// What a run of the binary said.
+pub struct Said {
+    /// Exit code; -1 after a signal.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// The built binary. On one thread: the models are tiny, and tests run side by side.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_interp"));
+    command.env("OMP_NUM_THREADS", "1");
+    command
+}
+
+/// Runs `interp` on words separated by blanks, `{}` standing for each of `paths` in turn.
+pub fn interp(words: &str, paths: &[&dyn AsRef<Path>]) -> Said {
+    let mut paths = paths.iter();
+    let words = words.split_whitespace().map(|word| match word.split_once("{}") {
+        Some((before, after)) => format!("{before}{}{after}", paths.next().expect("a path").as_ref().display()),
+        None => word.to_owned(),
+    });
+    let output = command().args(words).output().expect("the binary runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Token ids as `--tokens` takes them.
+pub fn ids(tokens: &[i64]) -> String {
+    tokens.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Copies a model folder's own files, so that a test can change them.
+pub fn copy_model(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("the model's folder").flatten() {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
 }

@@ -19,8 +19,7 @@ fn the_demo_finds_the_heads_that_carry_the_answer() {
     let out = temp.path().to_str().unwrap();
     let demo = || {
         let mut command = Command::new(root().join("fixtures/identity-rules/demo.sh"));
-        // One thread: tests run side by side, and threads that wait for each other's processor cost the most.
-        command.arg(out).env("INTERP", env!("CARGO_BIN_EXE_interp")).env("OMP_NUM_THREADS", "1");
+        command.arg(out).env("INTERP", env!("CARGO_BIN_EXE_interp"));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()

@@ -1,12 +1,15 @@
 //! The one integration-test binary: every file beside this one is a module of it, and libtorch is linked once.
 
+mod capture;
 mod checkpoint;
 mod cli;
 mod common;
 mod export;
+mod generate;
 mod hooks;
 mod hub;
 mod identity_rules;
+mod inspect;
 mod load;
 mod parity;
 mod prompt;

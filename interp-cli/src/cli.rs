@@ -16,6 +16,7 @@ pub struct Cli {
 
 /// One variant per file in `commands/`.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made per process")]
 pub enum Command {
     /// Show what a checkpoint is, and prove on it that hooks and engine work
     Inspect(InspectArgs),

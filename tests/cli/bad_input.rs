@@ -18,7 +18,7 @@ fn words_that_do_not_exist_are_answered_with_those_that_do() {
     place.refuses(
         &["--edit", "zap"],
         "error: edit `zap`: not an edit\n\
-         hint: edits are zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F, knockout, \
+         hint: edits are zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F[:CAPTURE_DIR], knockout, \
          uniform-attention",
     );
     place.refuses(

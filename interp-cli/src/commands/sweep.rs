@@ -41,8 +41,6 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     if folder.n_done() > 0 {
         printer.talk(&format!("resuming: {} of {} trials are there", folder.n_done(), trials.trials.len()));
     }
-    let weights = model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
-    let hashes = Hashes::start(weights);
     let decoder = match model.load_for_waves(printer) {
         Ok(decoder) => decoder,
         Err(error) => {
@@ -51,6 +49,8 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
             return Err(error);
         }
     };
+    let weights = model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
+    let hashes = Hashes::start(weights);
     let moments = prepared.moments(&decoder)?;
     let models = Models { base: &decoder, moments: moments.as_ref() };
 

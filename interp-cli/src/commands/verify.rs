@@ -48,8 +48,9 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
         for (metric, plain) in plain.iter().enumerate() {
             let stored = f64::from(study.cells[metric][row][cell]);
             let bound = tolerance(&study, metric, prepared.model.precision.dtype);
-            // `!(a <= b)`, so that NaN is a disagreement.
-            let off = !((stored - plain).abs() <= bound);
+            // Asked this way round, NaN is a disagreement.
+            let agrees = (stored - plain).abs() <= bound;
+            let off = !agrees;
             if off {
                 wrong.push(format!("{} of {} differs", cell_label(&study.layout.axes, cell), trial.id));
             }

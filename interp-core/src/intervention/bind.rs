@@ -250,12 +250,13 @@ fn resolve_with(
         }
         _ => None,
     };
-    if let Some((source, _)) = &source {
-        if site.is_attention() && source.tokens.len() != prompt.tokens.len() {
-            let problem =
-                format!("{}: base has {} tokens, source {}", context.trial, prompt.tokens.len(), source.tokens.len());
-            return Err(refuse("site", site, problem, "patching attention needs prompts of equal length"));
-        }
+    if let Some((source, _)) = &source
+        && site.is_attention()
+        && source.tokens.len() != prompt.tokens.len()
+    {
+        let problem =
+            format!("{}: base has {} tokens, source {}", context.trial, prompt.tokens.len(), source.tokens.len());
+        return Err(refuse("site", site, problem, "patching attention needs prompts of equal length"));
     }
 
     if let Edit::Knockout { keys } = &one.edit {

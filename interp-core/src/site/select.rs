@@ -1,4 +1,4 @@
-//! How heads, positions and layers are named on the command line and in files.
+//! How users choose heads, positions and layers, and how those print and parse.
 
 use std::fmt;
 use std::ops::Range;

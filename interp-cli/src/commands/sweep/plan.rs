@@ -108,7 +108,7 @@ fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
         Some(text) => text.parse::<Layers>()?.resolve(config.n_layers)?,
         None => 0..config.n_layers,
     };
-    let heads = spec.heads.as_deref().map(|text| list::<HeadRef>(text)).transpose()?;
+    let heads = spec.heads.as_deref().map(list::<HeadRef>).transpose()?;
     if let (Some(text), false) = (&spec.heads, grid == Grid::LayerHead) {
         let hint = "use --grid layer-head, or name heads in the file of --grid sets:FILE";
         return Err(refuse("heads", text, "choose cells of --grid layer-head only", hint).into());
