@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod edits;
 mod interrupt;
+mod memory;
 mod model;
 mod output;
 mod progress;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let printer = output::Printer::new();
     match commands::run(cli::Cli::parse(), &printer) {
         Ok(exit) => exit.into(),

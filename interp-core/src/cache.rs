@@ -102,13 +102,40 @@ impl CleanRun {
         from: usize,
     ) -> Self {
         let restart = layers.into_iter().filter(|&layer| layer > 0).map(|layer| HookPoint::new(Site::ResidPre, layer));
-        let mut cache = ActivationCache::new(restart.chain(record));
+        let past = Past::new(decoder.config().n_layers);
+        Self::go_on(decoder, tokens, past, 0, restart.chain(record), from)
+    }
+
+    /// [`CleanRun::new`] for a prompt that shares its first `pos` tokens with an `earlier` one: those are not run again, and
+    /// records begin at `pos`.
+    pub fn after(
+        decoder: &Decoder,
+        earlier: &CleanRun,
+        pos: usize,
+        tokens: &[i64],
+        record: impl IntoIterator<Item = HookPoint>,
+        from: usize,
+    ) -> Self {
+        assert_eq!(earlier.tokens[..pos], tokens[..pos], "only an equal beginning can be taken over");
+        Self::go_on(decoder, tokens, earlier.past.before(pos), pos, record, from)
+    }
+
+    fn go_on(
+        decoder: &Decoder,
+        tokens: &[i64],
+        mut past: Past,
+        pos: usize,
+        record: impl IntoIterator<Item = HookPoint>,
+        from: usize,
+    ) -> Self {
+        let mut cache = ActivationCache::new(record);
         let mut recorder = PastRecorder::default();
-        let resid = decoder.forward(decoder.embed(tokens), from..tokens.len(), &mut (&mut recorder, &mut cache));
+        let resid = decoder.embed_rows(&[&tokens[pos..]]);
+        let start = Start { layer: 0, pos, resid, past: (pos > 0).then_some(&past) };
+        let resid = decoder.forward(start, from..tokens.len(), &mut (&mut recorder, &mut cache));
         if cache.wants(HookPoint::new(Site::LnFinal, 0)) {
             let _ = decoder.unembed(&resid, from, Some(&[]), &mut cache);
         }
-        let mut past = Past::new(decoder.config().n_layers);
         recorder.append_to(&mut past);
         let resid = resid.narrow(1, resid.size()[1] - 1, 1);
         Self { tokens: tokens.to_vec(), past, cache, resid }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use tch::Tensor;
 
-pub use self::bind::{CellSet, Context, Edits, Frontier};
+pub use self::bind::{CellSet, Context, Edits, Frontier, common_prefix};
 pub use self::donors::{Donors, Moments};
 use crate::error::{Error, Result};
 use crate::site::{HookPoint, Positions};

@@ -11,8 +11,9 @@ use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::guard::catch_torch;
-use crate::intervention::{Context, Donors, Edit, Edits, Moments};
+use crate::intervention::{Context, Donors, Edit, Edits, Moments, common_prefix};
 use crate::metric::{Metric, Readout};
+use crate::prompt::Prompt;
 use crate::scores::{GridAxis, ScoreGrid};
 use crate::site::{HeadRef, HookPoint, Positions, Site};
 use crate::trial::Trial;
@@ -150,7 +151,11 @@ impl Sweep {
         let readout = Readout::new(&self.metrics, trial.target, &trial.id)?;
         let cells = self.cells(models.base.config(), trial)?;
         let Some(cell) = cells.iter().find(|cell| cell.index == index) else { return Ok(None) };
-        let runs = self.runs(models, trial, [], cell.set.iter().map(|one| one.at).collect())?;
+        // Not `runs`: the source runs whole, from its own first token on.
+        let base = CleanRun::new(models.base, &trial.base.tokens, [], [], 0);
+        let points: Vec<HookPoint> = cell.set.iter().map(|one| one.at).collect();
+        let whole = |source: &Prompt| CleanRun::new(models.base, &source.tokens, [], points.clone(), 0);
+        let runs = Runs { base, source: trial.source.as_ref().map(whole) };
         let donors = runs.donors(trial, models);
         let run =
             Run { decoder: models.base, trial, base: &runs.base, donors: &donors, readout: &readout, seed: self.seed };
@@ -158,6 +163,7 @@ impl Sweep {
     }
 
     /// The unedited runs of a trial: base, to resume from `layers`, and source, with what a patch takes from it at `points`.
+    /// What the two prompts begin with alike runs once.
     fn runs(
         &self,
         models: Models<'_>,
@@ -166,15 +172,14 @@ impl Sweep {
         points: Vec<HookPoint>,
     ) -> Result<Runs> {
         let base = CleanRun::new(models.base, &trial.base.tokens, layers, [], trial.base.tokens.len() - 1);
-        let source = match &trial.source {
-            Some(source) if matches!(self.edit, Edit::Patch) => {
-                let from = self.first_position(source, &trial.id)?;
-                Some(CleanRun::new(models.base, &source.tokens, [], points, from))
-            }
-            Some(source) => Some(CleanRun::new(models.base, &source.tokens, [], [], source.tokens.len() - 1)),
-            None => None,
+        let Some(source) = &trial.source else { return Ok(Runs { base, source: None }) };
+        let (points, from) = match self.edit {
+            Edit::Patch => (points, self.first_position(source, &trial.id)?),
+            _ => (Vec::new(), source.tokens.len() - 1),
         };
-        Ok(Runs { base, source })
+        let common = common_prefix(&trial.base.tokens, &source.tokens).min(from);
+        let source = CleanRun::after(models.base, &base, common, &source.tokens, points, from);
+        Ok(Runs { base, source: Some(source) })
     }
 }
 

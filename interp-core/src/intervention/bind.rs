@@ -400,7 +400,7 @@ fn site_width(site: Site, config: &ModelConfig) -> i64 {
 }
 
 /// Number of leading tokens two prompts share.
-pub(crate) fn common_prefix(a: &[i64], b: &[i64]) -> usize {
+pub fn common_prefix(a: &[i64], b: &[i64]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
