@@ -16,10 +16,13 @@ demo: build
 # One build for tests, demo and notebook alike.
 test: setup
 	$(CARGO) test --release --locked
-	rm -rf out/test-demo*
+	rm -rf out/test-demo* out/test-capture
 	bash fixtures/identity-rules/demo.sh out/test-demo
 	bash .ci/notebook out/test-demo/patch
 	bash .ci/notebook out/test-demo/ablation
+	target/release/interp capture --model fixtures/tiny/mistral --tokens 5,17,3,88,42 --positions last \
+	  --sites embed,resid_pre,q,k,v,rot_q,rot_k,k_copy,v_copy,scores,pattern,z,result,mlp_post,ln_final --out out/test-capture
+	.venv-notebook/bin/python .ci/arrays out/test-demo/patch out/test-demo/ablation out/test-capture
 
 # The notebook on the demo's folder, with a Python of its own.
 notebook: demo

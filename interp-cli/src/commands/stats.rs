@@ -88,12 +88,16 @@ fn talk(study: &Study, clusters: &Clusters, printer: &Printer) {
 }
 
 fn text(study: &Study, summary: &Summary, bootstrap: &Bootstrap, clusters: &Clusters, ranks: &[usize]) -> String {
-    let head = ["rank", "cell", "mean", "sd", "se", &interval_head(bootstrap), "trials", "clusters", "noise"];
+    let mut head = ["rank", "cell", "mean", "sd", "se", &interval_head(bootstrap), "trials", "clusters"]
+        .map(String::from)
+        .to_vec();
+    if summary.below_floor.is_some() {
+        head.push("noise".into());
+    }
     let row = |&rank: &usize| {
         let cell = summary.order[rank];
         let stats = &summary.cells[cell];
-        let below = summary.below_floor.as_ref().map(|below| below[cell]);
-        [
+        let mut row = vec![
             (rank + 1).to_string(),
             cell_label(&study.layout.axes, cell),
             number(stats.mean),
@@ -102,16 +106,15 @@ fn text(study: &Study, summary: &Summary, bootstrap: &Bootstrap, clusters: &Clus
             interval(stats.ci),
             study.rows.len().to_string(),
             clusters.len().to_string(),
-            match below {
-                Some(true) => "below".into(),
-                Some(false) => "above".into(),
-                None => "-".into(),
-            },
-        ]
+        ];
+        if let Some(below) = &summary.below_floor {
+            row.push(if below[cell] { "below".into() } else { "above".into() });
+        }
+        row
     };
     let measured = ranks.iter().filter(|&&rank| !summary.cells[summary.order[rank]].mean.is_nan());
-    let rows: Vec<Vec<String>> = measured.map(row).map(Vec::from).collect();
-    columns(&head.map(String::from), &rows)
+    let rows: Vec<Vec<String>> = measured.map(row).collect();
+    columns(&head, &rows)
 }
 
 /// A number of a table; `-` where there is none.
