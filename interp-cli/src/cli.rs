@@ -40,6 +40,14 @@ pub struct ModelArgs {
     /// Checkpoint: a folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct, with @REVISION to pin it
     #[arg(long, value_name = "CHECKPOINT")]
     pub model: String,
+    /// How to compute.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Flags that say how to compute, and on what.
+#[derive(Debug, Args)]
+pub struct ComputeArgs {
     /// Numbers to compute in: f32, bf16 or f64
     #[arg(long, default_value = "f32")]
     pub dtype: String,
@@ -272,21 +280,9 @@ pub struct SweepFlags {
     /// Seed of noise and of the bootstrap
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Numbers to compute in: f32, bf16 or f64
-    #[arg(long, default_value = "f32")]
-    pub dtype: String,
-    /// How weights are held: `auto` converts them once if that fits, `file` keeps them as stored
-    #[arg(long, default_value = "auto")]
-    pub weights: String,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-    /// Use only what the hub cache holds
-    #[arg(long)]
-    pub offline: bool,
-    /// Threads of the CPU; all cores if not given
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
+    /// How to compute.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
 /// `interp verify`.

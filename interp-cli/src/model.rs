@@ -34,12 +34,14 @@ pub struct Model {
 impl Model {
     /// Opens the checkpoint and its tokenizer. Reads no weights.
     pub fn open(args: &ModelArgs) -> Result<Self> {
-        let precision = Precision { dtype: args.dtype.parse::<Dtype>()?, weights: args.weights.parse::<Weights>()? };
-        let device = parse_device(&args.device)?;
-        if let Some(threads) = args.threads {
+        let compute = &args.compute;
+        let precision =
+            Precision { dtype: compute.dtype.parse::<Dtype>()?, weights: compute.weights.parse::<Weights>()? };
+        let device = parse_device(&compute.device)?;
+        if let Some(threads) = compute.threads {
             tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
         }
-        let checkpoint = open_checkpoint(&args.model, args.offline)?;
+        let checkpoint = open_checkpoint(&args.model, compute.offline)?;
         let tokenizer = open_tokenizer(&checkpoint)?;
         Ok(Self { checkpoint, tokenizer, precision, device })
     }

@@ -24,7 +24,7 @@ use crate::watch::Watched;
 /// Runs a sweep, or goes on with an interrupted one.
 pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     let spec = SweepSpec::resolve(args)?;
-    let machine = Machine { offline: args.flags.offline, threads: args.flags.threads };
+    let machine = Machine { offline: args.flags.compute.offline, threads: args.flags.compute.threads };
     let prepared = prepare(&spec, machine)?;
     let Prepared { model, trials, refused, sweep, plan, .. } = &prepared;
     report_lines(trials, printer);

@@ -8,7 +8,7 @@ use anyhow::Result;
 use interp_core::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{ModelArgs, SweepArgs, SweepFlags};
+use crate::cli::{ComputeArgs, ModelArgs, SweepArgs, SweepFlags};
 
 /// The typed part of a run's identity, as `run.json` keeps it under `spec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,9 +74,9 @@ impl SweepSpec {
         let positions = flags.to.as_ref().unwrap_or(&flags.positions);
         Self {
             model: required(&flags.model),
-            dtype: flags.dtype.clone(),
-            weights: flags.weights.clone(),
-            device: flags.device.clone(),
+            dtype: flags.compute.dtype.clone(),
+            weights: flags.compute.weights.clone(),
+            device: flags.compute.device.clone(),
             trials: required(&flags.trials),
             target: flags.target.clone(),
             swap: flags.swap,
@@ -110,13 +110,13 @@ impl SweepSpec {
 
     /// The model's part, as the flags of other commands have it.
     pub fn model_args(&self, machine: Machine) -> ModelArgs {
-        ModelArgs {
-            model: self.model.clone(),
+        let compute = ComputeArgs {
             dtype: self.dtype.clone(),
             weights: self.weights.clone(),
             device: self.device.clone(),
             offline: machine.offline,
             threads: machine.threads,
-        }
+        };
+        ModelArgs { model: self.model.clone(), compute }
     }
 }
