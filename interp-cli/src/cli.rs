@@ -227,6 +227,9 @@ pub struct SweepArgs {
     /// Output folder; the same command on the same folder resumes
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// At the end, run K random cells again by plain full passes; exit 1 if one differs
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub verify: usize,
     /// What to run.
     #[command(flatten)]
     pub flags: SweepFlags,

@@ -13,6 +13,14 @@ fn a_run_is_repeated_from_its_run_json_to_the_bit() {
 }
 
 #[test]
+fn a_sweep_can_check_itself() {
+    let place = Place::new();
+    let ended = place.sweep(&["--verify", "3"]);
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (Some(0), "out\n", 4));
+    assert!(ended.stderr.lines().skip(1).all(|line| line.ends_with("  agrees")), "{}", ended.stderr);
+}
+
+#[test]
 fn numbers_and_weights_that_changed_are_found() {
     let place = Place::new();
     place.copy_model("m");

@@ -5,7 +5,7 @@ mod spec;
 
 use anyhow::Result;
 use interp_core::Error;
-use interp_core::export::{Opened, RunFolder};
+use interp_core::export::{Opened, RunFolder, Study};
 use interp_core::hash::Hashes;
 use interp_core::intervention::Moments;
 use interp_core::site::HookPoint;
@@ -15,6 +15,7 @@ use serde_json::json;
 
 pub use self::plan::{Prepared, prepare};
 pub use self::spec::{Machine, SweepSpec};
+use super::verify::recheck;
 use crate::cli::SweepArgs;
 use crate::edits::{moments_of_capture, moments_of_prompts};
 use crate::interrupt;
@@ -32,6 +33,9 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     let mut folder = match RunFolder::open(&args.out, plan.clone())? {
         Opened::Finished => {
             printer.talk("this run is already finished");
+            if args.verify > 0 {
+                printer.talk("to check it again: interp verify, on the folder");
+            }
             printer.data(&format!("{}\n", args.out.display()))?;
             return Ok(exit(&prepared));
         }
@@ -65,7 +69,13 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
         printer.talk(&format!("{refused} of {} trials could not run; see skipped.json", trials.trials.len()));
     }
     printer.data(&format!("{}\n", args.out.display()))?;
-    Ok(exit(&prepared))
+    if args.verify == 0 {
+        return Ok(exit(&prepared));
+    }
+    let found = recheck(&args.out, &Study::load(&args.out)?, &prepared, models, args.verify, 0)?;
+    found.table.lines().for_each(|line| printer.talk(line));
+    found.wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
+    Ok(if found.wrong.is_empty() { exit(&prepared) } else { Exit::No })
 }
 
 /// Broken lines are reported by number; the good ones run.

@@ -14,7 +14,7 @@ use interp_core::sweep::Models;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::sweep::{Machine, SweepSpec, prepare};
+use super::sweep::{Machine, Prepared, SweepSpec, prepare};
 use crate::cli::VerifyArgs;
 use crate::output::{Exit, Printer, columns};
 
@@ -29,6 +29,30 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
     let decoder = prepared.model.load(printer)?;
     let moments = prepared.moments(&decoder)?;
     let models = Models { base: &decoder, moments: moments.as_ref() };
+    let found = recheck(&args.dir, &study, &prepared, models, args.cells, args.seed)?;
+    printer.data(&found.table)?;
+    wrong.extend(found.wrong);
+    wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
+    Ok(if wrong.is_empty() { Exit::Done } else { Exit::No })
+}
+
+/// What running cells again by plain passes showed.
+pub struct Rechecked {
+    /// One line per cell and metric.
+    pub table: String,
+    /// Cells that differ by more than they may.
+    pub wrong: Vec<String>,
+}
+
+/// Runs `n` random measured cells of a finished folder again, each by a plain full pass.
+pub fn recheck(
+    dir: &Path,
+    study: &Study,
+    prepared: &Prepared,
+    models: Models<'_>,
+    n: usize,
+    seed: u64,
+) -> Result<Rechecked> {
     let cells = study.cells[0].first().map_or(0, Vec::len);
     let measured: Vec<(usize, usize)> = (0..study.rows.len())
         .flat_map(|row| (0..cells).map(move |cell| (row, cell)))
@@ -36,36 +60,32 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
         .collect();
     if measured.is_empty() {
         let hint = Some("skipped.json says why no trial could run".into());
-        return Err(Error::File { path: args.dir.clone(), problem: "holds no numbers to verify".into(), hint }.into());
+        return Err(Error::File { path: dir.into(), problem: "holds no numbers to verify".into(), hint }.into());
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(args.seed);
-    let mut rows = Vec::new();
-    for _ in 0..args.cells {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (mut rows, mut wrong) = (Vec::new(), Vec::new());
+    for _ in 0..n {
         let (row, cell) = measured[rng.random_range(0..measured.len())];
         let trial = &prepared.trials.trials[study.rows[row]];
         let plain = prepared.sweep.plain(models, trial, cell)?;
-        let plain = plain.ok_or_else(|| anyhow!("{}: has a cell that the sweep does not", args.dir.display()))?;
+        let plain = plain.ok_or_else(|| anyhow!("{}: has a cell that the sweep does not", dir.display()))?;
+        let label = cell_label(&study.layout.axes, cell);
         for (metric, plain) in plain.iter().enumerate() {
             let stored = f64::from(study.cells[metric][row][cell]);
-            let bound = tolerance(&study, metric, prepared.model.precision.dtype);
+            let bound = tolerance(study, metric, prepared.model.precision.dtype);
             // Asked this way round, NaN is a disagreement.
             let agrees = (stored - plain).abs() <= bound;
-            let off = !agrees;
-            if off {
-                wrong.push(format!("{} of {} differs", cell_label(&study.layout.axes, cell), trial.id));
+            if !agrees {
+                wrong.push(format!("{label} of {} differs", trial.id));
             }
-            let verdict = if off { "differs" } else { "agrees" };
-            let label = cell_label(&study.layout.axes, cell);
-            let numbers = [stored, *plain, bound].map(|x| format!("{x:.3e}"));
-            let [stored, plain, bound] = numbers;
+            let [stored, plain, bound] = [stored, *plain, bound].map(|x| format!("{x:.3e}"));
             let metric = study.layout.metrics[metric].clone();
-            rows.push(vec![trial.id.clone(), label, metric, stored, plain, bound, verdict.into()]);
+            let verdict = if agrees { "agrees" } else { "differs" }.into();
+            rows.push(vec![trial.id.clone(), label.clone(), metric, stored, plain, bound, verdict]);
         }
     }
     let head = ["trial", "cell", "metric", "stored", "plain pass", "may differ by", "verdict"].map(String::from);
-    printer.data(&columns(&head, &rows))?;
-    wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
-    Ok(if wrong.is_empty() { Exit::Done } else { Exit::No })
+    Ok(Rechecked { table: columns(&head, &rows), wrong })
 }
 
 /// How far a stored δ may be from a plain pass: 1e-9 of the largest |δ| in f64, 1e-3 in f32. In bf16 a number near the
@@ -106,7 +126,7 @@ fn changed_numbers(dir: &Path, study: &Study) -> Result<Vec<String>> {
 }
 
 /// Inputs that are not those the folder was made from.
-fn changed_inputs(study: &Study, prepared: &super::sweep::Prepared) -> Result<Vec<String>> {
+fn changed_inputs(study: &Study, prepared: &Prepared) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for field in ["config_sha256", "tokenizer_sha256", "trials_sha256", "capture_sha256"] {
         if study.run["spec"][field] != prepared.plan.spec[field] {
