@@ -122,7 +122,10 @@ fn stats_prints_the_top_cells() {
     let message = "error: metric `acc`: not in this folder\nhint: the folder holds logit-diff, prob\n";
     assert_eq!(text(&output.stderr), message);
     let output = interp(&["stats", path, "--ci", "95"]);
-    assert_eq!(text(&output.stderr).lines().last(), Some("error: confidence level 95: must lie between 0 and 1"));
+    assert_eq!(
+        text(&output.stderr).lines().last(),
+        Some("error: confidence level 95: must lie between 0 and 1, such as 0.95")
+    );
 
     let mut unlabelled = plan(2, 1);
     unlabelled.trials.iter_mut().for_each(|trial| trial.cluster = None);

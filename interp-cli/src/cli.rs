@@ -251,10 +251,10 @@ pub struct SweepFlags {
     #[arg(long, default_value = "patch")]
     pub edit: String,
     /// Keys that a knockout forbids: positions as in --positions
-    #[arg(long, value_name = "POSITIONS")]
+    #[arg(long, value_name = "POSITIONS", allow_hyphen_values = true)]
     pub from: Option<String>,
     /// Queries of a knockout: the same as --positions
-    #[arg(long, value_name = "POSITIONS", conflicts_with = "positions")]
+    #[arg(long, value_name = "POSITIONS", conflicts_with = "positions", allow_hyphen_values = true)]
     pub to: Option<String>,
     /// layer-head, layer-pos or sets:FILE
     #[arg(long, default_value = "layer-head")]
@@ -315,7 +315,10 @@ pub struct StatsArgs {
     /// Print JSON with the columns of delta.json
     #[arg(long)]
     pub json: bool,
-    /// How many cells, those of largest mean first [default: 10]
+    /// Rank by the size of the mean, so that strong negative cells come first too
+    #[arg(long, conflicts_with_all = ["heads", "clean"])]
+    pub abs: bool,
+    /// How many cells, those of largest (most positive) mean first [default: 10]
     #[arg(long, value_name = "K", conflicts_with_all = ["heads", "clean"])]
     pub top: Option<usize>,
     /// Only these heads: L19.H17,L20.H3, or top:K for those of largest mean

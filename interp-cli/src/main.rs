@@ -19,6 +19,9 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     memory::keep_freed();
     let printer = output::Printer::new();
+    if let Err(error) = interrupt::listen() {
+        return printer.error(&error.into()).into();
+    }
     match commands::run(cli::Cli::parse(), &printer) {
         Ok(exit) => exit.into(),
         Err(error) => printer.error(&error).into(),

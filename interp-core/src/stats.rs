@@ -108,7 +108,7 @@ pub fn summarize<T: Copy + Into<f64> + Sync>(
 ) -> Result<Vec<CellStats>> {
     let wrong = |what, value: String, problem: &str| Err(Error::Statistics { what, value, problem: problem.into() });
     if !(bootstrap.level > 0.0 && bootstrap.level < 1.0) {
-        return wrong("confidence level", bootstrap.level.to_string(), "must lie between 0 and 1");
+        return wrong("confidence level", bootstrap.level.to_string(), "must lie between 0 and 1, such as 0.95");
     }
     if bootstrap.resamples == 0 {
         return wrong("resamples", "0".into(), "an interval needs at least one");

@@ -138,8 +138,8 @@ impl Sweep {
                 deltas.iter().zip(&mut values).for_each(|(delta, column)| column[cell] = *delta);
             }
         }
-        let clean = run.clean(runs.base.resid());
-        let source = runs.source.as_ref().map(|source| run.clean(source.resid()));
+        let clean = run.unedited(&runs.base);
+        let source = runs.source.as_ref().map(|source| run.unedited(source));
         let metrics = self.metrics.iter().map(|metric| metric.to_string()).collect();
         Ok(ScoreGrid { axes: axes.to_vec(), metrics, values, clean, source })
     }
@@ -160,6 +160,18 @@ impl Sweep {
         let run =
             Run { decoder: models.base, trial, base: &runs.base, donors: &donors, readout: &readout, seed: self.seed };
         run.plain((index, &cell.set)).map(Some)
+    }
+
+    /// Metrics of the unedited base run, by a plain full pass.
+    pub fn plain_clean(&self, models: Models<'_>, trial: &Trial) -> Result<Vec<f64>> {
+        let _no_grad = tch::no_grad_guard();
+        let readout = Readout::new(&self.metrics, trial.target, &trial.id)?;
+        let base = CleanRun::new(models.base, &trial.base.tokens, [], [], 0);
+        let runs = Runs { base, source: None };
+        let donors = runs.donors(trial, models);
+        let run =
+            Run { decoder: models.base, trial, base: &runs.base, donors: &donors, readout: &readout, seed: self.seed };
+        Ok(run.unedited(&runs.base))
     }
 
     /// The unedited runs of a trial: base, to resume from `layers`, and source, with what a patch takes from it at `points`.

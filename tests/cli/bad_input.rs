@@ -81,8 +81,8 @@ fn selectors_out_of_range_are_named_with_the_range() {
     );
     place.refuses(
         &["--heads", "L4.H0"],
-        "error: head `L4.H0`: its layer is not among the layers 0..4\n\
-         hint: layers count from 0, and ranges are half-open",
+        "error: head `L4.H0`: its layer is not among the sweep's layers 0..4\n\
+         hint: the model has layers 0..4, counted from 0 and half-open",
     );
     place.refuses(
         &["--heads", "six"],
@@ -230,7 +230,8 @@ fn good_lines_run_beside_bad_ones_and_the_exit_code_remembers() {
                  hint: write {\"base\": …, \"target\": …}, with \"source\" for a patch\n\
                  error: trials.jsonl:6: malformed JSON: EOF while parsing an object (column 1)\n";
     let ended = place.sweep(&["--heads", "L2.H6"]);
-    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(2), "out\n", lines));
+    let left_out = "2 lines of trials.jsonl are broken and were left out\n";
+    assert_eq!((ended.code, ended.stdout, ended.stderr), (Some(2), "out\n".into(), format!("{lines}{left_out}")));
     let trials: Value = serde_json::from_slice(&place.out("out")["trials.json"]).unwrap();
     assert_eq!(trials.as_array().unwrap().iter().filter(|trial| trial["status"] == "done").count(), 4);
     let again = place.sweep(&["--heads", "L2.H6"]);

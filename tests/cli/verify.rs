@@ -26,7 +26,8 @@ fn numbers_and_weights_that_changed_are_found() {
     place.copy_model("m");
     assert_eq!(place.sweep(&["--model", "m"]), done("out\n"));
     let good = place.run(&["verify", "out", "--cells", "5"]);
-    assert_eq!((good.code, good.stderr.as_str(), good.stdout.lines().count()), (Some(0), "", 6), "{}", good.stdout);
+    let yes = "yes: the inputs are those of the run, its files follow from each other, and every cell agrees\n";
+    assert_eq!((good.code, good.stderr.as_str(), good.stdout.lines().count()), (Some(0), yes, 6), "{}", good.stdout);
     assert!(good.stdout.lines().skip(1).all(|line| line.ends_with("  agrees")), "{}", good.stdout);
 
     let per_trial = place.path("out/delta_per_trial.npy");
@@ -44,6 +45,15 @@ fn numbers_and_weights_that_changed_are_found() {
     );
     alter(&per_trial, |bytes| bytes[last + 1] ^= 0x10);
     assert_eq!(place.run(&["verify", "out", "--cells", "1"]).code, Some(0));
+
+    // What the unedited runs measured is checked too.
+    let clean = place.path("out/metric_clean.npy");
+    let data = std::fs::metadata(&clean).unwrap().len() as usize - 8;
+    let raise = |bytes: &mut Vec<u8>| (128..data).step_by(8).for_each(|at| bytes[at + 7] ^= 0x40);
+    alter(&clean, raise);
+    let ended = place.run(&["verify", "out", "--cells", "1"]);
+    assert_eq!((ended.code, ended.stderr.starts_with("no: metric_clean of ")), (Some(1), true), "{}", ended.stderr);
+    alter(&clean, raise);
 
     // The lowest bit of one weight: no number shows it.
     let weights = place.path("m/model.safetensors");

@@ -132,7 +132,7 @@ fn run(
 ) -> Result<Option<Box<CaptureFolder>>> {
     let wanted: Vec<_> = folder.plan().points.iter().map(|point| (point.at, point.heads.clone())).collect();
     let layout = folder.plan().layout;
-    interrupt::catch()?;
+    interrupt::catch();
     let bar = bar(prompts.len(), "prompts");
     for (index, one) in prompts.iter().enumerate() {
         if interrupt::requested() {

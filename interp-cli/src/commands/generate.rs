@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use crate::cli::{DecodingArgs, EditArgs, GenerateArgs};
 use crate::edits;
-use crate::interrupt;
 use crate::model::Model;
 use crate::output::{Exit, Printer};
 use crate::prompts::{Prompts, tokens};
@@ -48,12 +47,8 @@ pub fn generate(args: &GenerateArgs, printer: &Printer) -> Result<Exit> {
     let moments = moments.map(|capture| edits::moments_of_capture(capture, &points, decoder.config())).transpose()?;
     let source = request.source.as_ref().map(|source| request.source_run(source, &decoder, &points)).transpose()?;
     let several = prompts.good.len() > 1 || request.options.n_samples > 1;
-    interrupt::catch()?;
-    for (index, one) in prompts.good.iter().enumerate() {
-        if interrupt::requested() {
-            printer.talk(&format!("interrupted after {index} of {} prompts", prompts.good.len()));
-            return Ok(Exit::Interrupted);
-        }
+    // Ctrl-C is left to end the process: every finished prompt is printed already, and nothing is half written.
+    for one in &prompts.good {
         let samples = request.run(&decoder, one, source.as_ref(), moments.as_ref())?;
         let text = match args.json {
             true => format!("{}\n", request.json(one, &samples, &model)?),

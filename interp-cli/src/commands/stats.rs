@@ -47,7 +47,12 @@ fn ranking(
     args: &StatsArgs,
     printer: &Printer,
 ) -> Result<Exit> {
-    let summary = study.summary(metric, bootstrap)?;
+    let mut summary = study.summary(metric, bootstrap)?;
+    if args.abs {
+        // Stable: ties keep the order of the signed ranking. Cells without a number stay last.
+        let size = |cell: &usize| Some(summary.cells[*cell].mean.abs()).filter(|size| !size.is_nan()).unwrap_or(-1.0);
+        summary.order.sort_by(|a, b| size(b).total_cmp(&size(a)));
+    }
     let wanted = |cell: usize| named.is_none_or(|named| named.contains(&cell));
     let ranks: Vec<usize> = (0..summary.order.len()).filter(|&rank| wanted(summary.order[rank])).collect();
     let ranks = &ranks[..if named.is_some() { ranks.len() } else { args.top.unwrap_or(TOP).min(ranks.len()) }];

@@ -58,12 +58,15 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     let moments = prepared.moments(&decoder)?;
     let models = Models { base: &decoder, moments: moments.as_ref() };
 
-    interrupt::catch()?;
+    interrupt::catch();
     let mut sink = Described { folder: &mut folder, prepared: &prepared, hashes: Some(hashes) };
     let mut watched = Watched::new(&mut sink);
     sweep.run(models, &trials.trials, &mut watched)?;
     if watched.end(printer) == Exit::Interrupted {
         return Ok(Exit::Interrupted);
+    }
+    if !trials.bad_lines.is_empty() {
+        printer.talk(&format!("{} lines of {} are broken and were left out", trials.bad_lines.len(), spec.trials));
     }
     if *refused > 0 {
         printer.talk(&format!("{refused} of {} trials could not run; see skipped.json", trials.trials.len()));

@@ -33,6 +33,9 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
     printer.data(&found.table)?;
     wrong.extend(found.wrong);
     wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
+    if wrong.is_empty() {
+        printer.talk("yes: the inputs are those of the run, its files follow from each other, and every cell agrees");
+    }
     Ok(if wrong.is_empty() { Exit::Done } else { Exit::No })
 }
 
@@ -67,6 +70,15 @@ pub fn recheck(
     for _ in 0..n {
         let (row, cell) = measured[rng.random_range(0..measured.len())];
         let trial = &prepared.trials.trials[study.rows[row]];
+        let clean = prepared.sweep.plain_clean(models, trial)?;
+        for (metric, clean) in clean.iter().enumerate() {
+            let off = (study.clean[row][metric] - clean).abs();
+            // Asked this way round, NaN is a disagreement.
+            let agrees = off <= tolerance(study, metric, prepared.model.precision.dtype);
+            if !agrees {
+                wrong.push(format!("metric_clean of {} differs by {off:.3e}", trial.id));
+            }
+        }
         let plain = prepared.sweep.plain(models, trial, cell)?;
         let plain = plain.ok_or_else(|| anyhow!("{}: has a cell that the sweep does not", dir.display()))?;
         let label = cell_label(&study.layout.axes, cell);
@@ -88,7 +100,7 @@ pub fn recheck(
     Ok(Rechecked { table: columns(&head, &rows), wrong })
 }
 
-/// How far a stored δ may be from a plain pass: 1e-9 of the largest |δ| in f64, 1e-3 in f32. In bf16 a number near the
+/// How far a stored number may be from a plain pass: 1e-9 of the largest |δ| in f64, 1e-3 in f32. In bf16 a number near the
 /// metric's size is itself rounded to 2^-8 of it, several times over.
 fn tolerance(study: &Study, metric: usize, dtype: Dtype) -> f64 {
     let cells = study.cells[metric].iter().flatten();

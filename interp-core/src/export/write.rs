@@ -8,6 +8,7 @@ use super::study::{Study, TrialRecord};
 use super::{npy, table, write_atomic};
 use crate::error::Result;
 use crate::plot::{self, Figure};
+use crate::site::HeadAxis;
 
 impl Study {
     /// Writes every file, each atomically and `run.json` last: a folder that has it is complete.
@@ -44,8 +45,11 @@ impl Study {
     /// The figure of one metric, with its `top` cells of largest |mean| outlined.
     pub fn figure(&self, summary: &super::Summary, top: usize) -> Figure {
         let layout = &self.layout;
-        let word = |key: &str| self.run["spec"].get(key).and_then(|value| value.as_str());
-        let site = word("site").zip(word("edit")).map(|(site, edit)| format!("{edit} at {site}, "));
+        let word = |key: &str| self.run["spec"]["sweep"].get(key).and_then(|value| value.as_str());
+        let site = word("site").zip(word("edit")).zip(word("positions"));
+        let site = site.map(|((site, edit), positions)| format!("{edit} at {site}, positions {positions}, "));
+        let heads = if layout.head_axis == Some(HeadAxis::Kv) { "key-value heads, " } else { "" };
+        let model = self.run["model"]["checkpoint"].as_str().map(|name| format!("{name}: ")).unwrap_or_default();
         let trials = match self.rows.len() {
             1 => "1 trial".to_owned(),
             n => format!("mean over {n} trials"),
@@ -55,7 +59,7 @@ impl Study {
                 "Effect per {}",
                 layout.axes.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(" and ")
             ),
-            subtitle: format!("{}{trials}", site.unwrap_or_default()),
+            subtitle: format!("{model}{}{heads}{trials}", site.unwrap_or_default()),
             metric: layout.metrics[summary.metric].clone(),
             axes: layout.axes.clone(),
             values: summary.cells.iter().map(|cell| cell.mean).collect(),

@@ -261,12 +261,16 @@ fn resolve_with(
 
     if let Edit::Knockout { keys } = &one.edit {
         let keys = prompt.positions(keys, context.trial)?;
-        let oldest = |pos: usize| config.windows[one.at.layer].map_or(0, |window| (pos + 1).saturating_sub(window));
-        if let Some(pos) =
-            positions.iter().find(|&&pos| (oldest(pos)..=pos).all(|key| keys.binary_search(&key).is_ok()))
-        {
+        let window = config.windows[one.at.layer];
+        let seen = |pos: usize| window.map_or(0, |window| (pos + 1).saturating_sub(window))..=pos;
+        let blind = |pos: &&usize| seen(**pos).all(|key| keys.binary_search(&key).is_ok());
+        if let Some(pos) = positions.iter().find(blind) {
             let problem = format!("{}: position {pos} would have nothing left to attend to", context.trial);
             return Err(refuse("edit", "knockout", problem, "leave at least one key: choose a smaller --from"));
+        }
+        if !positions.iter().any(|&pos| keys.iter().any(|key| seen(pos).contains(key))) {
+            let problem = format!("{}: none of the queries can see any of the keys anyway", context.trial);
+            return Err(refuse("edit", "knockout", problem, "a position attends to itself and to earlier ones only"));
         }
     }
 

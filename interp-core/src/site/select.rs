@@ -114,10 +114,11 @@ impl Layers {
     pub fn resolve(&self, n_layers: usize) -> Result<Range<usize>> {
         let range = self.start..self.end.unwrap_or(n_layers);
         if range.is_empty() || range.end > n_layers {
+            let empty = if range.is_empty() && range.end <= n_layers { "is empty: " } else { "" };
             return Err(Error::Selector {
                 what: "layers",
                 value: self.to_string(),
-                problem: format!("the model has layers 0..{n_layers}"),
+                problem: format!("{empty}the model has layers 0..{n_layers}"),
                 hint: Some("ranges are half-open: 0..4 means layers 0, 1, 2 and 3".into()),
             });
         }

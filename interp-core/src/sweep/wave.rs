@@ -114,9 +114,11 @@ impl Run<'_> {
     }
 
     /// Metrics of an unedited run, from its final residual stream.
-    pub(super) fn clean(&self, resid: &Tensor) -> Vec<f64> {
-        let logits = self.decoder.unembed(resid, 0, self.readout.tokens().as_deref(), &mut ());
-        let values = self.readout.measure(&logits.squeeze_dim(1)).squeeze_dim(1);
+    /// `kl` is against the base run.
+    pub(super) fn unedited(&self, run: &CleanRun) -> Vec<f64> {
+        let resid = Tensor::cat(&[self.base.resid(), run.resid()], 0);
+        let logits = self.decoder.unembed(&resid, 0, self.readout.tokens().as_deref(), &mut ());
+        let values = self.readout.measure(&logits.squeeze_dim(1)).select(1, 1);
         Vec::try_from(values).expect("one f64 per metric")
     }
 

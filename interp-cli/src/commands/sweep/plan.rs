@@ -114,8 +114,9 @@ fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
         return Err(refuse("heads", text, "choose cells of --grid layer-head only", hint).into());
     }
     if let Some(head) = heads.iter().flatten().find(|head| !layers.contains(&head.layer)) {
-        let problem = format!("its layer is not among the layers {}..{}", layers.start, layers.end);
-        return Err(refuse("head", &head.to_string(), &problem, "layers count from 0, and ranges are half-open").into());
+        let problem = format!("its layer is not among the sweep's layers {}..{}", layers.start, layers.end);
+        let hint = format!("the model has layers 0..{}, counted from 0 and half-open", config.n_layers);
+        return Err(refuse("head", &head.to_string(), &problem, &hint).into());
     }
     if let (Some(heads), Some(axis)) = (&heads, site.head_axis()) {
         let n = if axis.name() == "kv" { config.n_kv_heads } else { config.n_heads };
@@ -175,6 +176,14 @@ fn read_sets(file: &Path) -> Result<Vec<HeadSet>> {
         serde_json::from_str(&text).map_err(|error| refuse(format!("not a list of sets of heads: {error}")))?;
     if lines.is_empty() {
         return Err(refuse("holds no sets".into()).into());
+    }
+    for (i, line) in lines.iter().enumerate() {
+        if lines[..i].iter().any(|earlier| earlier.name == line.name) {
+            return Err(refuse(format!("has two sets named `{}`", line.name)).into());
+        }
+        if let Some(twice) = line.heads.iter().enumerate().find(|(j, head)| line.heads[..*j].contains(head)) {
+            return Err(refuse(format!("set `{}` names {} twice", line.name, twice.1)).into());
+        }
     }
     let set = |line: Line| -> Result<HeadSet> {
         let heads = line.heads.iter().map(|head| head.parse()).collect::<interp_core::Result<_>>();
