@@ -21,6 +21,16 @@ fn a_sweep_can_check_itself() {
 }
 
 #[test]
+fn effects_of_exactly_nothing_agree() {
+    for dtype in ["f32", "f64", "bf16"] {
+        let place = Place::new();
+        assert_eq!(place.sweep(&["--edit", "scale:1", "--dtype", dtype]), done("out\n"));
+        let ended = place.run(&["verify", "out", "--cells", "4"]);
+        assert_eq!(ended.code, Some(0), "{dtype}: {}", ended.stderr);
+    }
+}
+
+#[test]
 fn numbers_and_weights_that_changed_are_found() {
     let place = Place::new();
     place.copy_model("m");

@@ -100,15 +100,16 @@ pub fn recheck(
     Ok(Rechecked { table: columns(&head, &rows), wrong })
 }
 
-/// How far a stored number may be from a plain pass: 1e-9 of the largest |δ| in f64, 1e-3 in f32. In bf16 a number near the
-/// metric's size is itself rounded to 2^-8 of it, several times over.
+/// How far a stored number may be from a plain pass: 1e-3 of the largest |δ| in f32; in f64 what rounding a cell to f32
+/// costs. Neither is below the last bits of the metric, or a sweep whose effects are all 0 could never agree. In bf16 a
+/// number near the metric's size is itself rounded to 2^-8 of it, several times over.
 fn tolerance(study: &Study, metric: usize, dtype: Dtype) -> f64 {
     let cells = study.cells[metric].iter().flatten();
     let largest = cells.filter(|x| !x.is_nan()).fold(0.0f64, |a, &b| a.max(f64::from(b.abs())));
     let size = study.clean.iter().map(|row| row[metric].abs()).fold(largest, f64::max);
     match dtype {
         // Cells are stored in f32, whatever they were computed in.
-        Dtype::F64 => (1e-9 * largest).max(f64::from(f32::EPSILON) * largest),
+        Dtype::F64 => (f64::from(f32::EPSILON) * largest).max(1e-12 * size),
         Dtype::F32 => (1e-3 * largest).max(1e-6 * size),
         Dtype::Bf16 => 4.0 / 256.0 * size,
     }
