@@ -1,7 +1,7 @@
 # Every target does its own set-up, and is quick where that is done.
 CARGO = cargo
 
-.PHONY: setup build demo test notebook lint docs clean
+.PHONY: setup build demo test notebook lint docs bench clean
 
 setup:
 	@bash .ci/setup
@@ -32,9 +32,14 @@ lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 
+# Kernels by criterion, then the same sweeps by us and by other tools; fixtures/bench/README.md. BENCH="--quick" is short.
+bench: build
+	$(CARGO) bench --locked --bench kernels
+	bash .ci/bench $(BENCH)
+
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps --document-private-items
 
 clean:
 	$(CARGO) clean
-	rm -rf out .venv .venv-notebook
+	rm -rf out .venv .venv-notebook .venv-bench

@@ -1,6 +1,7 @@
 //! The program as a user meets it: every refusal with its exact words and exit code, every way a run can be stopped.
 
 mod bad_input;
+mod floor;
 mod stats;
 mod stops;
 mod verify;
@@ -21,7 +22,8 @@ pub struct Place {
     cache: TempDir,
 }
 
-/// How a command ended, with the model's path as MODEL.
+/// How a command ended, with the model's path as MODEL, and without what a sweep says of its noise floor and its cost, which
+/// is another every time.
 #[derive(Debug, PartialEq)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -63,9 +65,11 @@ impl Place {
         names
     }
 
-    /// The files of one output folder.
+    /// The files of one output folder that are the same whenever and wherever the run is made.
     pub fn out(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
-        files(&self.path(name))
+        let mut files = files(&self.path(name));
+        files.remove("timing.json");
+        files
     }
 
     /// A copy of the checkpoint that may be spoilt.
@@ -121,7 +125,9 @@ pub fn with_defaults<'a>(model: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
 pub fn ended(command: &mut Command) -> Ended {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&model(), "MODEL");
-    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let varies = |line: &str| ["noise floor (", "time: ", "memory: "].iter().any(|start| line.starts_with(start));
+    let stderr = text(output.stderr).split_inclusive('\n').filter(|line| !varies(line)).collect();
+    Ended { code: output.status.code(), stdout: text(output.stdout), stderr }
 }
 
 pub fn done(stdout: &str) -> Ended {

@@ -108,7 +108,11 @@ fn stats_prints_the_top_cells() {
     assert_eq!(output.status.code(), Some(0));
     assert!(lines[0].starts_with("rank  cell"), "{lines:?}");
     assert!(lines[0].contains("95% interval") && lines.len() == 3, "{lines:?}");
-    assert_eq!(text(&output.stderr), "1 of 6 trials were refused; see skipped.json\n");
+    assert_eq!(
+        text(&output.stderr),
+        "1 of 6 trials were refused; see skipped.json\n\
+         noise floor (logit-diff): repeat 5.1e-2, batch 2.0e-2, precision not measured; 0 of 5 cells are below it\n"
+    );
 
     let output =
         interp(&["stats", path, "--json", "--metric", "prob", "--ci", "0.5", "--seed", "3", "--resamples", "64"]);

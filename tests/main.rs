@@ -1,6 +1,7 @@
 //! The one integration-test binary: every file beside this one is a module of it, and libtorch is linked once.
 #![allow(clippy::print_stdout, reason = "a test that measures or skips says so")]
 
+mod bench;
 mod capture;
 mod checkpoint;
 mod cli;
@@ -12,8 +13,10 @@ mod hub;
 mod identity_rules;
 mod inspect;
 mod load;
+mod noise;
 mod parity;
 mod prompt;
+mod property;
 mod run_folder;
 mod sweep;
 mod tidy;

@@ -12,7 +12,7 @@ use interp_core::export::{Layout, NoiseFloor, Opened, RunFolder, RunPlan, TrialR
 use interp_core::scores::{GridAxis, ScoreGrid};
 use interp_core::site::HeadAxis;
 use interp_core::stats::Bootstrap;
-use interp_core::sweep::Sink;
+use interp_core::sweep::{Sink, TrialReport};
 use serde_json::json;
 
 pub const N_TRIALS: usize = 6;
@@ -69,7 +69,7 @@ pub fn run(dir: &Path, plan: &RunPlan, n: usize) -> interp_core::Result<()> {
         folder.note(json!({"repeat": 0.01 * (trial as f64 + 0.1)}));
         let flow = match trial {
             3 => folder.skip(trial, "the answer is two tokens")?,
-            _ => folder.trial(trial, &grid(plan, trial))?,
+            _ => folder.trial(trial, &grid(plan, trial), &TrialReport::default())?,
         };
         assert_eq!(flow, ControlFlow::Continue(()));
     }
@@ -296,7 +296,7 @@ fn child_process() {
             let mut folder = ready(RunFolder::open(&dir, plan.clone()).unwrap());
             for trial in 0..3 {
                 folder.note(json!({"repeat": 0.01 * (trial as f64 + 0.1)}));
-                let _ = folder.trial(trial, &grid(&plan, trial)).unwrap();
+                let _ = folder.trial(trial, &grid(&plan, trial), &TrialReport::default()).unwrap();
             }
             fs::write(dir.with_extension("ready"), "").unwrap();
             std::thread::sleep(Duration::from_secs(60));

@@ -12,7 +12,7 @@ use interp_core::metric::Metric;
 use interp_core::prompt::Prompt;
 use interp_core::scores::ScoreGrid;
 use interp_core::site::{Axis, HeadRef, HookPoint, Positions, Site};
-use interp_core::sweep::{Grid, HeadSet, Models, Sink, Sweep};
+use interp_core::sweep::{Grid, HeadSet, Models, Sink, Sweep, TrialReport};
 use interp_core::trial::{Target, Trial};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -91,7 +91,7 @@ fn vector(site: Site, decoder: &Decoder) -> Rc<Tensor> {
 /// Compares random cells with plain full passes; returns the largest |δ| of the grid and the largest difference.
 fn compare(sweep: &Sweep, models: Models<'_>, trial: &Trial, rng: &mut ChaCha8Rng) -> (f64, f64) {
     let axes = sweep.axes(models.base.config(), trial).expect("axes");
-    let grid = sweep.trial(models, &axes, trial).expect("the wave runs");
+    let (grid, _) = sweep.trial(models, &axes, trial).expect("the wave runs");
     let largest = grid.values.iter().flatten().filter(|delta| !delta.is_nan()).fold(0.0f64, |a, b| a.max(b.abs()));
     let mut worst = 0.0f64;
     for _ in 0..CELLS {
@@ -196,25 +196,6 @@ fn prompts_beyond_the_window_and_position_256_resume_exactly() {
 }
 
 #[test]
-fn long_waves_visit_attention_in_chunks_and_stay_exact() {
-    let mut rng = ChaCha8Rng::seed_from_u64(6);
-    for family in ["qwen2-window", "llama"] {
-        let decoder = load(&tiny(family), Dtype::F64);
-        let models = Models { base: &decoder, moments: None };
-        let (base, source) = pair(&mut rng, 290, 5);
-        let trial = trial(base, source);
-        for (site, edit) in
-            [(Site::Z, Edit::Zero), (Site::Pattern, Edit::Patch), (Site::Scores, Edit::UniformAttention)]
-        {
-            // 19 rows of 6 heads over 290 keys are more scores than one chunk holds.
-            let sweep = sweep(site, edit.clone(), Grid::LayerHead, vec![Positions::All], 3);
-            let (largest, worst) = compare(&sweep, models, &trial, &mut rng);
-            assert!(worst <= 1e-9 * largest, "{family} {site} {edit:?}: {worst:e} of {largest:e}");
-        }
-    }
-}
-
-#[test]
 fn single_precision_waves_stay_within_a_thousandth_of_the_largest_effect() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     for family in FAMILIES {
@@ -237,7 +218,7 @@ fn weights_laid_out_for_waves_give_the_same_effects() {
         let effects = |decoder: &Decoder| {
             let sweep = sweep(Site::Result, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
             let axes = sweep.axes(decoder.config(), &trial).expect("axes");
-            let grid = sweep.trial(Models { base: decoder, moments: None }, &axes, &trial).expect("runs");
+            let (grid, _) = sweep.trial(Models { base: decoder, moments: None }, &axes, &trial).expect("runs");
             grid.values.concat()
         };
         let exact = effects(&load(&tiny(family), Dtype::F64));
@@ -264,9 +245,9 @@ fn results_do_not_depend_on_how_cells_are_split_into_waves() {
     let trial = trial(base, source);
     let mut sweep = sweep(Site::Z, Edit::Noise(1.0), Grid::LayerHead, vec![Positions::All], 3);
     let axes = sweep.axes(decoder.config(), &trial).expect("axes");
-    let whole = sweep.trial(models, &axes, &trial).expect("runs");
+    let (whole, _) = sweep.trial(models, &axes, &trial).expect("runs");
     sweep.max_rows = Some(3);
-    let split = sweep.trial(models, &axes, &trial).expect("runs");
+    let (split, _) = sweep.trial(models, &axes, &trial).expect("runs");
     for (a, b) in whole.values.iter().flatten().zip(split.values.iter().flatten()) {
         assert!((a - b).abs() <= 1e-11, "noise must be a function of the cell, not of the wave: {a} {b}");
     }
@@ -280,7 +261,7 @@ fn a_patch_of_a_prompt_into_itself_is_exactly_nothing() {
     let sweep = sweep(Site::Z, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
     let models = Models { base: &decoder, moments: None };
     let axes = sweep.axes(decoder.config(), &trial).expect("axes");
-    let grid = sweep.trial(models, &axes, &trial).expect("runs");
+    let (grid, _) = sweep.trial(models, &axes, &trial).expect("runs");
     assert!(grid.values.iter().flatten().all(|&delta| delta == 0.0));
     let run = CleanRun::new(&decoder, &trial.base.tokens, [], [], 0);
     assert_eq!(run.tokens(), trial.base.tokens);
@@ -302,7 +283,7 @@ impl Sink for Collected {
     fn has(&self, index: usize) -> bool {
         self.done.contains(&index)
     }
-    fn trial(&mut self, index: usize, _: &ScoreGrid) -> Result<ControlFlow<()>> {
+    fn trial(&mut self, index: usize, _: &ScoreGrid, _: &TrialReport) -> Result<ControlFlow<()>> {
         self.done.push(index);
         Ok(if self.stop_after == Some(self.done.len()) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }

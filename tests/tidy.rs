@@ -9,7 +9,7 @@ use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
 const IMPORTS: [(&str, &str); 20] = [
-    ("cache", "decoder, hooks, site"),
+    ("cache", "decoder, device, hooks, site"),
     ("checkpoint", "config, error, hub"),
     ("config", "error"),
     ("decoder", "checkpoint, config, device, error, hooks, site"),
@@ -20,19 +20,19 @@ const IMPORTS: [(&str, &str); 20] = [
     ("hash", "error"),
     ("hooks", "site"),
     ("hub", "error, hash"),
-    ("intervention", "cache, config, decoder, error, hooks, prompt, site"),
+    ("intervention", "cache, config, decoder, device, error, hooks, prompt, site"),
     ("metric", "error, trial"),
     ("plot", "error, scores"),
     ("prompt", "error, site"),
     ("scores", "error"),
     ("site", "error"),
     ("stats", "error"),
-    ("sweep", "cache, config, decoder, device, error, guard, intervention, metric, prompt, scores, site, trial"),
+    ("sweep", "cache, config, decoder, device, error, guard, intervention, metric, scores, site, trial"),
     ("trial", "error, prompt, site"),
 ];
 
-/// Imports narrower than a module: the one name that may be used.
-const ONLY: [(&str, &str, &str); 1] = [("export", "sweep", "Sink")];
+/// Imports narrower than a module: the names that may be used.
+const ONLY: [(&str, &str, &[&str]); 1] = [("export", "sweep", &["Sink", "TrialReport"])];
 
 /// Lines a source file may have.
 const MAX_LINES: usize = 450;
@@ -81,8 +81,8 @@ fn modules_import_only_what_the_table_says() {
                 }
                 let narrow = ONLY.iter().find(|(from, to, _)| *from == module && *to == name);
                 if let Some((from, to, only)) = narrow {
-                    let allowed = rest.starts_with(&format!("{to}::{only};"));
-                    assert!(allowed, "{}: `{from}` may import only `{to}::{only}`: {line}", path.display());
+                    let allowed = only.iter().any(|name| rest.starts_with(&format!("{to}::{name};")));
+                    assert!(allowed, "{}: `{from}` may import only {only:?} of `{to}`: {line}", path.display());
                 }
                 found.entry(module.clone()).or_default().insert(name);
             }

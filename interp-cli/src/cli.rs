@@ -1,10 +1,14 @@
 //! What a user can type, as clap types. No file is opened and no value is checked against another here.
 #![allow(rustdoc::broken_intra_doc_links, reason = "doc comments here are the help text, where [:F] means optional")]
 
+mod bench;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use self::bench::BenchArgs;
 
 /// Exact per-head causal interventions on Qwen2.5-style models.
 #[derive(Debug, Parser)]
@@ -32,6 +36,8 @@ pub enum Command {
     Stats(StatsArgs),
     /// Draw an output folder's figure again
     Plot(PlotArgs),
+    /// Measure how fast this machine sweeps, with random weights or a checkpoint's
+    Bench(BenchArgs),
 }
 
 /// Flags that choose a checkpoint and how to compute.
@@ -46,7 +52,7 @@ pub struct ModelArgs {
 }
 
 /// Flags that say how to compute, and on what.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
     /// Numbers to compute in: f32, bf16 or f64
     #[arg(long, default_value = "f32")]
@@ -230,6 +236,9 @@ pub struct SweepArgs {
     /// At the end, run K random cells again by plain full passes; exit 1 if one differs
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub verify: usize,
+    /// Leave out the part of the noise floor that runs 16 cells again in a higher precision
+    #[arg(long)]
+    pub no_floor: bool,
     /// What to run.
     #[command(flatten)]
     pub flags: SweepFlags,
@@ -277,7 +286,7 @@ pub struct SweepFlags {
     /// `one`: a target must be one token; `first-token`: take the first of several
     #[arg(long, default_value = "one")]
     pub target: String,
-    /// Most rows of one wave; what fits into memory if not given
+    /// Most rows of one wave, besides the few that measure its noise; what fits into memory if not given
     #[arg(long, value_name = "N")]
     pub max_rows: Option<NonZeroUsize>,
     /// Seed of noise and of the bootstrap

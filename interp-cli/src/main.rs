@@ -6,10 +6,12 @@ mod edits;
 mod interrupt;
 mod memory;
 mod model;
+mod noise;
 mod output;
 mod progress;
 mod prompts;
 mod select;
+mod timing;
 mod watch;
 
 use std::process::ExitCode;
@@ -17,7 +19,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    memory::keep_freed();
     let printer = output::Printer::new();
     if let Err(error) = interrupt::listen() {
         return printer.error(&error.into()).into();

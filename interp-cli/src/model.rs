@@ -1,13 +1,15 @@
-//! From what was typed to an open checkpoint, its tokenizer, and (later, when everything else is known to be right) its
+//! From what was typed to an open checkpoint (or random weights), its tokenizer, and (later, when everything else is known to be right) its
 //! decoder.
 
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use interp_core::checkpoint::{Checkpoint, CheckpointRef};
-use interp_core::decoder::Decoder;
-use interp_core::device::{Dtype, Precision, Weights, parse_device};
+use interp_core::config::ModelConfig;
+use interp_core::decoder::{Decoder, expected_tensors};
+use interp_core::device::{Dtype, Precision, Weights, device_name, parse_device};
 use interp_core::export::capture::Geometry;
 use interp_core::hash::FileHash;
 use interp_core::hub::HubOptions;
@@ -16,7 +18,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tch::Device;
 
-use crate::cli::ModelArgs;
+use crate::cli::{ComputeArgs, ModelArgs};
+use crate::memory;
 use crate::output::Printer;
 
 /// A checkpoint whose files are open and whose weights are not loaded yet.
@@ -34,16 +37,20 @@ pub struct Model {
 impl Model {
     /// Opens the checkpoint and its tokenizer. Reads no weights.
     pub fn open(args: &ModelArgs) -> Result<Self> {
-        let compute = &args.compute;
-        let precision =
-            Precision { dtype: compute.dtype.parse::<Dtype>()?, weights: compute.weights.parse::<Weights>()? };
-        let device = parse_device(&compute.device)?;
-        if let Some(threads) = compute.threads {
-            tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
-        }
-        let checkpoint = open_checkpoint(&args.model, compute.offline)?;
+        let (precision, device) = resolve(&args.compute)?;
+        let checkpoint = open_checkpoint(&args.model, args.compute.offline)?;
         let tokenizer = open_tokenizer(&checkpoint)?;
         Ok(Self { checkpoint, tokenizer, precision, device })
+    }
+
+    /// A model of that geometry (a name, or the path of a `config.json`) with random weights.
+    pub fn random(geometry: &str, seed: u64, compute: &ComputeArgs) -> Result<Self> {
+        let (precision, device) = resolve(compute)?;
+        let path = Path::new(geometry);
+        let config = if path.is_file() { ModelConfig::from_file(path)? } else { ModelConfig::named(geometry)? };
+        let tensors = expected_tensors(&config);
+        let checkpoint = Checkpoint::random(geometry, config, tensors, seed);
+        Ok(Self { checkpoint, tokenizer: None, precision, device })
     }
 
     /// Turns text, messages and token ids into prompts for this model.
@@ -70,6 +77,7 @@ impl Model {
         let start = Instant::now();
         let decoder = load(&self.checkpoint, self.device, self.precision)
             .with_context(|| format!("loading {}", self.checkpoint.name()))?;
+        memory::keep_freed();
         if start.elapsed().as_secs() >= 2 {
             let gigabytes = self.checkpoint.total_bytes() as f64 / 1e9;
             printer.talk(&format!("loaded {gigabytes:.1} GB in {:.1} s", start.elapsed().as_secs_f64()));
@@ -100,7 +108,7 @@ impl Model {
             "n_kv_heads": config.n_kv_heads,
             "weights": weights.iter().map(file).collect::<Vec<_>>(),
             "dtype": self.precision.dtype.to_string(),
-            "device": format!("{:?}", self.device),
+            "device": device_name(self.device),
         })
     }
 
@@ -117,6 +125,16 @@ impl Model {
         ];
         sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
     }
+}
+
+/// What to compute in and on; sets the number of threads.
+fn resolve(compute: &ComputeArgs) -> Result<(Precision, Device)> {
+    let precision = Precision { dtype: compute.dtype.parse::<Dtype>()?, weights: compute.weights.parse::<Weights>()? };
+    let device = parse_device(&compute.device)?;
+    if let Some(threads) = compute.threads {
+        tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
+    }
+    Ok((precision, device))
 }
 
 /// Opens a checkpoint from a folder or the hub.

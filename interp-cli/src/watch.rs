@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use indicatif::ProgressBar;
 use interp_core::Result;
 use interp_core::scores::ScoreGrid;
-use interp_core::sweep::Sink;
+use interp_core::sweep::{Sink, TrialReport};
 
 use crate::interrupt;
 use crate::output::{Exit, Printer};
@@ -62,8 +62,8 @@ impl<S: Sink> Sink for Watched<'_, S> {
         self.inner.has(index)
     }
 
-    fn trial(&mut self, index: usize, grid: &ScoreGrid) -> Result<ControlFlow<()>> {
-        let flow = self.inner.trial(index, grid)?;
+    fn trial(&mut self, index: usize, grid: &ScoreGrid, report: &TrialReport) -> Result<ControlFlow<()>> {
+        let flow = self.inner.trial(index, grid, report)?;
         Ok(self.step(flow))
     }
 
@@ -73,6 +73,8 @@ impl<S: Sink> Sink for Watched<'_, S> {
     }
 
     fn finish(&mut self) -> Result<()> {
+        // What comes now may show progress of its own.
+        self.bar.finish_and_clear();
         self.inner.finish()
     }
 }
@@ -90,7 +92,7 @@ mod tests {
         fn has(&self, index: usize) -> bool {
             index == 0
         }
-        fn trial(&mut self, _: usize, _: &ScoreGrid) -> Result<ControlFlow<()>> {
+        fn trial(&mut self, _: usize, _: &ScoreGrid, _: &TrialReport) -> Result<ControlFlow<()>> {
             unreachable!()
         }
         fn skip(&mut self, _: usize, _: &str) -> Result<ControlFlow<()>> {

@@ -101,9 +101,8 @@ impl CleanRun {
         record: impl IntoIterator<Item = HookPoint>,
         from: usize,
     ) -> Self {
-        let restart = layers.into_iter().filter(|&layer| layer > 0).map(|layer| HookPoint::new(Site::ResidPre, layer));
         let past = Past::new(decoder.config().n_layers);
-        Self::go_on(decoder, tokens, past, 0, restart.chain(record), from)
+        Self::go_on(decoder, tokens, past, 0, restarts(layers).chain(record), from)
     }
 
     /// [`CleanRun::new`] for a prompt that shares its first `pos` tokens with an `earlier` one: those are not run again, and
@@ -113,11 +112,12 @@ impl CleanRun {
         earlier: &CleanRun,
         pos: usize,
         tokens: &[i64],
+        layers: impl IntoIterator<Item = usize>,
         record: impl IntoIterator<Item = HookPoint>,
         from: usize,
     ) -> Self {
         assert_eq!(earlier.tokens[..pos], tokens[..pos], "only an equal beginning can be taken over");
-        Self::go_on(decoder, tokens, earlier.past.before(pos), pos, record, from)
+        Self::go_on(decoder, tokens, earlier.past.before(pos), pos, restarts(layers).chain(record), from)
     }
 
     fn go_on(
@@ -161,19 +161,23 @@ impl CleanRun {
         &self.resid
     }
 
-    /// The beginning of a pass that recomputes from `layer` and `pos` on. `past` must be this run's past before `pos`.
-    ///
-    /// # Panics
-    /// If `layer` was not named when the run was made.
+    /// The beginning of a pass that recomputes from `layer` and `pos` on, or from the layer below whose beginning was recorded.
+    /// `past` must be this run's past before `pos`.
     pub fn resume<'a>(&self, decoder: &Decoder, layer: usize, pos: usize, past: &'a Past) -> Start<'a> {
-        let resid = match layer {
-            0 => decoder.embed_rows(&[&self.tokens[pos..]]),
-            _ => {
-                let at = HookPoint::new(Site::ResidPre, layer);
-                let resid = self.cache.get(at).expect("resid_pre of the restart layer was recorded");
-                resid.narrow(1, pos as i64, (self.tokens.len() - pos) as i64)
-            }
+        let recorded = |layer: usize| {
+            let at = HookPoint::new(Site::ResidPre, layer);
+            let skip = pos.checked_sub(self.cache.first_pos(at))?;
+            Some((layer, self.cache.get(at)?.narrow(1, skip as i64, (self.tokens.len() - pos) as i64)))
         };
+        let (layer, resid) = (1..=layer).rev().find_map(recorded).unwrap_or_else(|| {
+            let embedded = decoder.embed_rows(&[&self.tokens[pos..]]);
+            (0, embedded)
+        });
         Start { layer, pos, resid, past: (pos > 0).then_some(past) }
     }
+}
+
+/// Where the passes restart that begin at `layers`. Layer 0 begins with the embeddings, which need no record.
+fn restarts(layers: impl IntoIterator<Item = usize>) -> impl Iterator<Item = HookPoint> {
+    layers.into_iter().filter(|&layer| layer > 0).map(|layer| HookPoint::new(Site::ResidPre, layer))
 }

@@ -1,18 +1,22 @@
-//! A local folder or hub id becomes memory-mapped weights behind a [`Scope`]; the checkpoint knows which went unused.
-//! Knows the files, not the forward pass: which tensors there must be, and of what shape, is the caller's business.
+//! A local folder or hub id becomes memory-mapped weights behind a [`Scope`]; the checkpoint knows which went unused. A
+//! geometry becomes random weights behind the same cursor. Knows the files, not the forward pass: which tensors there must
+//! be, and of what shape, is the caller's business.
 
 mod files;
 mod finite;
+mod random;
 mod reference;
 mod scope;
 mod shard;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memmap2::Mmap;
+use safetensors::tensor::Dtype;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -37,12 +41,30 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Entry>,
 }
 
-/// A tensor and whether anyone asked for it.
+/// A tensor, where its numbers come from, and whether anyone asked for it.
 #[derive(Debug)]
 struct Entry {
-    shard: usize,
-    stored: Stored,
+    dtype: Dtype,
+    shape: Vec<i64>,
+    origin: Origin,
     used: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Origin {
+    /// These bytes of a shard.
+    File { shard: usize, range: Range<usize> },
+    /// Random numbers.
+    Seed(i64),
+}
+
+impl Entry {
+    fn bytes(&self) -> u64 {
+        match &self.origin {
+            Origin::File { range, .. } => range.len() as u64,
+            Origin::Seed(_) => self.shape.iter().product::<i64>() as u64 * (self.dtype.bitsize() / 8) as u64,
+        }
+    }
 }
 
 /// Keeps mapped weights in memory. Whoever holds tensors that [`Scope::tensor`] returned must hold this as long.
@@ -75,6 +97,20 @@ impl Checkpoint {
         Ok(Self { name: reference.name(), source, config, shards, tensors })
     }
 
+    /// A model with random weights, made when they are asked for, on the device that they are wanted on: nothing is read,
+    /// written or held twice. `tensors` are the names and shapes that the config implies. Stored dtype is f32 where the
+    /// config says so, else bf16; other dtypes are conversions of the same numbers. The same seed gives the same weights on
+    /// one device, not from one device to another.
+    pub fn random(name: &str, config: ModelConfig, tensors: Vec<(String, Vec<i64>)>, seed: u64) -> Self {
+        let dtype = if config.dtype.as_deref() == Some("float32") { Dtype::F32 } else { Dtype::BF16 };
+        let entry = |(name, shape): (String, Vec<i64>)| {
+            let origin = Origin::Seed(random::seed_of(seed, &name));
+            (name, Entry { dtype, shape, origin, used: AtomicBool::new(false) })
+        };
+        let tensors = tensors.into_iter().map(entry).collect();
+        Self { name: name.into(), source: Source::Nowhere, config, shards: Vec::new(), tensors }
+    }
+
     /// The user's label, or the last part of the folder or hub id.
     pub fn name(&self) -> &str {
         &self.name
@@ -85,15 +121,15 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The folder in which the files lie (of a hub repository, the cached snapshot).
+    /// The folder in which the files lie (of a hub repository, the cached snapshot; empty for random weights).
     pub fn dir(&self) -> &Path {
         self.source.dir()
     }
 
-    /// The commit of a hub repository; `None` for a folder.
+    /// The commit of a hub repository; `None` for a folder and for random weights.
     pub fn revision(&self) -> Option<&str> {
         match &self.source {
-            Source::Folder(_) => None,
+            Source::Folder(_) | Source::Nowhere => None,
             Source::Hub(repo) => Some(repo.commit()),
         }
     }
@@ -117,18 +153,21 @@ impl Checkpoint {
     pub fn stored_dtypes(&self) -> BTreeMap<String, u64> {
         let mut dtypes = BTreeMap::new();
         for entry in self.tensors.values() {
-            *dtypes.entry(entry.stored.dtype.to_string()).or_default() += entry.stored.range.len() as u64;
+            *dtypes.entry(entry.dtype.to_string()).or_default() += entry.bytes();
         }
         dtypes
     }
 
     /// Every stored tensor: its name and shape, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[i64])> {
-        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.stored.shape.as_slice()))
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.shape.as_slice()))
     }
 
     /// PEFT adapters lying in the folder or directly below it, as folders, sorted.
     pub fn adapters_seen(&self) -> Vec<PathBuf> {
+        if matches!(self.source, Source::Nowhere) {
+            return Vec::new();
+        }
         let dir = self.dir();
         let below = files::folder_names(dir).into_iter().map(|name| dir.join(name));
         let folders = std::iter::once(dir.to_owned()).chain(below);
@@ -176,7 +215,9 @@ fn open_shards(weights: &Weights) -> Result<(Vec<Shard>, BTreeMap<String, Entry>
             // A tensor lying in two shards is read from the one that the index names.
             let indexed = weights.index.as_ref().and_then(|(_, index)| index.get(&name));
             if indexed.is_none_or(|&indexed| indexed == number) {
-                tensors.insert(name, Entry { shard: number, stored, used: AtomicBool::new(false) });
+                let Stored { dtype, shape, range } = stored;
+                let origin = Origin::File { shard: number, range };
+                tensors.insert(name, Entry { dtype, shape, origin, used: AtomicBool::new(false) });
             }
         }
     }

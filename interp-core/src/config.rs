@@ -4,6 +4,7 @@
 mod family;
 mod fields;
 mod generation;
+mod geometry;
 mod rope;
 
 use std::path::Path;

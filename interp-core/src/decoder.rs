@@ -2,11 +2,13 @@
 //! interventions, metrics, prompts or files of results.
 
 mod attention;
+mod blocks;
 mod kernel;
 mod linear;
 mod mlp;
 mod norm;
 mod past;
+mod peak;
 mod rope;
 mod tensors;
 
@@ -16,16 +18,18 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use self::attention::{Attention, Place};
+use self::blocks::{by_rows, by_tokens};
 use self::kernel::Kernel;
 use self::linear::Loading;
 use self::mlp::Mlp;
 use self::norm::{RmsNorm, wide_kind};
 pub use self::past::Past;
+pub use self::peak::MatrixPeak;
 use self::rope::RopeTable;
 pub use self::tensors::expected_tensors;
 use crate::checkpoint::{Checkpoint, Maps, Placement, Scope};
 use crate::config::ModelConfig;
-use crate::device::Precision;
+use crate::device::{Precision, upload};
 use crate::error::{Error, Result};
 use crate::hooks::{Hooks, grow, rows, tap};
 use crate::site::{HookPoint, Site};
@@ -92,20 +96,33 @@ impl Block {
         })
     }
 
-    /// `resid_pre` over `place.positions` to `resid_post` over `place.keep`.
+    /// `resid_pre` over `place.positions` to `resid_post` over `place.keep`. Each half runs in blocks, unless a hook wants to
+    /// see one of its activations, which then has to exist as a whole, or weights are converted for every product.
     fn forward<H: Hooks>(&self, resid: Tensor, place: &Place<'_>, hooks: &mut H) -> Tensor {
         let (keep, layer) = (&place.keep, place.layer);
         let at = |site| HookPoint::new(site, layer);
+        let watched = |hooks: &H, sites: &[Site]| sites.iter().any(|&site| hooks.wants(at(site)));
 
         let resid = tap(hooks, at(Site::ResidPre), place.positions.start, resid);
-        let attn_out = self.self_attn.forward(&self.input_layernorm.forward(&resid), place, hooks);
+        let kind = resid.kind();
+        let whole = watched(hooks, attention::INNER) || !place.shares_past() || self.self_attn.converts(kind);
+        let mut attend = |resid: &Tensor| self.self_attn.attend(&self.input_layernorm.forward(resid), place, hooks);
+        let z = if whole { attend(&resid) } else { by_rows(&resid, attend) };
+        let z = tap(hooks, at(Site::Z), keep.start, z);
+        let attn_out = self.self_attn.project(&z, at(Site::Result), keep.start, hooks);
         let attn_out = tap(hooks, at(Site::AttnOut), keep.start, attn_out);
         let resid = resid.narrow(1, (keep.start - place.positions.start) as i64, keep.len() as i64);
         let resid = tap(hooks, at(Site::ResidMid), keep.start, grow(resid, rows(&attn_out)) + attn_out);
 
-        let mlp_out = self.mlp.forward(&self.post_attention_layernorm.forward(&resid), layer, keep.start, hooks);
-        let mlp_out = tap(hooks, at(Site::MlpOut), keep.start, mlp_out);
-        tap(hooks, at(Site::ResidPost), keep.start, grow(resid, rows(&mlp_out)) + mlp_out)
+        let whole = watched(hooks, mlp::INNER) || hooks.wants(at(Site::MlpOut)) || self.mlp.converts(kind);
+        let mut mlp = |resid: &Tensor| {
+            let normed = self.post_attention_layernorm.forward(resid);
+            let mlp_out = self.mlp.forward(&normed, layer, keep.start, hooks);
+            let mlp_out = tap(hooks, at(Site::MlpOut), keep.start, mlp_out);
+            grow(resid.shallow_clone(), rows(&mlp_out)) + mlp_out
+        };
+        let resid = if whole { mlp(&resid) } else { by_tokens(&resid, mlp) };
+        tap(hooks, at(Site::ResidPost), keep.start, resid)
     }
 }
 
@@ -166,7 +183,7 @@ impl Decoder {
     /// Embeddings of several rows of tokens, `[batch, pos, d_model]`.
     pub fn embed_rows(&self, tokens: &[&[i64]]) -> Tensor {
         let flat: Vec<i64> = tokens.iter().flat_map(|row| row.iter().copied()).collect();
-        let ids = Tensor::from_slice(&flat).to_device(self.device);
+        let ids = upload(&flat, self.device);
         let embedded = self.embed_tokens.index_select(0, &ids).to_kind(self.kind);
         embedded.view([tokens.len() as i64, -1, self.config.d_model as i64])
     }
@@ -201,7 +218,7 @@ impl Decoder {
         let normed = self.norm.forward(&resid.to_kind(wide));
         let normed = tap(hooks, HookPoint::new(Site::LnFinal, 0), first_pos, normed);
         if let Some(tokens) = tokens {
-            let ids = Tensor::from_slice(tokens).to_device(self.device);
+            let ids = upload(tokens, self.device);
             return normed.matmul(&self.lm_head.index_select(0, &ids).to_kind(wide).transpose(0, 1));
         }
         if self.lm_head.kind() == wide {

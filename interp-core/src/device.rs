@@ -1,5 +1,7 @@
 //! Devices, the dtype of computation, how weights are held, and free memory. Turns CUDA on at run time.
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
@@ -7,8 +9,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
+pub use self::memory::{free_memory, gpu_memory};
 use crate::error::{Error, Result};
 
 /// dtype of activations and of weights while they are multiplied. Norms, softmax, rope tables and logits are f32 (f64 in
@@ -48,6 +51,15 @@ impl Dtype {
             Dtype::F32 => Kind::Float,
             Dtype::Bf16 => Kind::BFloat16,
             Dtype::F64 => Kind::Double,
+        }
+    }
+
+    /// One precision up, to measure this one against; nothing is above f64.
+    pub fn above(self) -> Option<Self> {
+        match self {
+            Dtype::Bf16 => Some(Dtype::F32),
+            Dtype::F32 => Some(Dtype::F64),
+            Dtype::F64 => None,
         }
     }
 }
@@ -112,8 +124,9 @@ impl Precision {
         let bytes: u64 = stored.values().sum();
         let converted: u64 =
             stored.iter().map(|(name, bytes)| bytes / width(name) * compute.elt_size_in_bytes() as u64).sum();
-        let fits =
-            device != Device::Cpu || converted <= bytes || free_host_memory().is_none_or(|free| converted < free / 2);
+        let fits = device != Device::Cpu
+            || converted <= bytes
+            || free_memory(Device::Cpu).is_none_or(|free| converted < free / 2);
         let as_wanted = stored.keys().all(|name| *name == self.dtype.to_string().to_uppercase());
         (self.weights == Weights::Auto && !as_wanted && fits).then_some(compute)
     }
@@ -146,6 +159,14 @@ pub fn parse_device(text: &str) -> Result<Device> {
     }
 }
 
+/// A device as [`parse_device`] reads it.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
 fn selector(what: &'static str, value: &str, problem: &str, hint: &str) -> Error {
     Error::Selector { what, value: value.into(), problem: problem.into(), hint: Some(hint.into()) }
 }
@@ -173,22 +194,25 @@ fn load_cuda() -> Result<(), String> {
         .clone()
 }
 
-/// Bytes of host memory that can still be used: the lesser of what the system and the control group leave. `None` where
-/// neither says.
-pub fn free_host_memory() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok();
-    let system = meminfo.and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:").map(str::to_owned))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-    });
-    let read = |name: &str| std::fs::read_to_string(name).ok()?.trim().parse::<u64>().ok();
-    let group = match (read("/sys/fs/cgroup/memory.max"), read("/sys/fs/cgroup/memory.current")) {
-        (Some(max), Some(current)) => Some(max.saturating_sub(current)),
-        _ => None,
-    };
-    match (system, group) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+/// `[n]` numbers on a device. On CUDA from page-locked memory, so that the host does not wait for what is running there.
+pub fn upload(numbers: &[i64], device: Device) -> Tensor {
+    let host = Tensor::from_slice(numbers);
+    match device {
+        Device::Cuda(_) => host.pin_memory(device).to_device_(device, Kind::Int64, true, false),
+        _ => host.to_device(device),
+    }
+}
+
+/// A copy on the host. From CUDA it arrives later, in page-locked memory, while the device goes on: [`synchronize`] before reading.
+pub fn download(tensor: &Tensor) -> Tensor {
+    tensor.to_device_(Device::Cpu, tensor.kind(), true, false)
+}
+
+/// Waits until a device has done all that it was given, so that what it sends back is there and a clock read afterwards has
+/// timed it.
+pub fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
     }
 }
 

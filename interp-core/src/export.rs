@@ -1,7 +1,8 @@
 //! The output folder: what a sweep leaves behind, and reading it back with no model present. Numbers and labels only; no tensors.
 //!
 //! ```text
-//! run.json                          what was run, noise floor; written last, so its presence means the folder is complete
+//! run.json                          what was run, noise floor and what its precision was measured against; written last, so
+//!                                   its presence means the folder is complete
 //! delta[.METRIC].npy                f64 [..axes], mean over trials; NaN where a cell was not asked for
 //! delta_per_trial[.METRIC].npy      f32 [trial, ..axes]
 //! metric_clean.npy                  f64 [trial, metric]; metric_source.npy likewise, when trials have a source
@@ -12,12 +13,14 @@
 //! ```
 //! The first metric is the primary one and its files carry no suffix; every further metric's files carry its name.
 //! Every statistic is computed from the f32 cells as stored, so anyone can recompute `delta.json` from the `.npy`.
-//! No file holds a time, a duration or a host name: the same run gives the same bytes.
+//! No file of these holds a time, a duration or a host name: the same run gives the same bytes. `timing.json`, which the
+//! command line writes beside them, is no part of that promise.
 
 mod atomic;
 pub mod capture;
 mod heads;
 mod journal;
+mod noise;
 pub mod npy;
 mod run_folder;
 mod study;
@@ -25,5 +28,6 @@ pub mod table;
 mod write;
 
 pub use atomic::write_atomic;
+pub use noise::NoiseFloor;
 pub use run_folder::{Opened, RunFolder, RunPlan};
-pub use study::{Layout, NoiseFloor, Skipped, Study, Summary, TrialRow};
+pub use study::{Layout, Skipped, Study, Summary, TrialRow};

@@ -21,8 +21,9 @@ pub fn catch_torch<T>(context: &str, run: impl FnOnce() -> Result<T>) -> Result<
         let message = panic.downcast_ref::<String>().cloned();
         let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let message = message.unwrap_or_else(|| "unknown failure".into());
-        // libtorch appends its own stack trace from the second line on.
-        let message = message.lines().next().unwrap_or_default().to_owned();
+        // libtorch appends its own stack trace from the second line on; tch's panics quote the line ends.
+        let message = message.split(['\n', '\r']).next().unwrap_or_default();
+        let message = message.split("\\n").next().unwrap_or_default().to_owned();
         Err(Error::Torch { context: context.into(), message })
     })
 }
@@ -48,6 +49,8 @@ mod tests {
     fn a_panic_becomes_an_error_of_one_line() {
         let error = catch_torch("a pass", || -> Result<()> { panic!("first line\nsecond line") }).unwrap_err();
         assert_eq!(error.to_string(), "a pass: first line");
+        let quoted = catch_torch("a pass", || -> Result<()> { panic!("{:?}", "first line\nsecond line") }).unwrap_err();
+        assert_eq!(quoted.to_string(), "a pass: \"first line");
         assert_eq!(catch_torch("a pass", || Ok(7)).unwrap(), 7);
     }
 }

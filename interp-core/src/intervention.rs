@@ -4,6 +4,7 @@
 mod apply;
 mod bind;
 mod donors;
+mod places;
 
 use std::fmt;
 use std::rc::Rc;
@@ -11,8 +12,9 @@ use std::str::FromStr;
 
 use tch::Tensor;
 
-pub use self::bind::{CellSet, Context, Edits, Frontier, common_prefix};
+pub use self::bind::{CellSet, Context, Edits, Frontier, Reach};
 pub use self::donors::{Donors, Moments};
+pub use self::places::common_prefix;
 use crate::error::{Error, Result};
 use crate::site::{HookPoint, Positions};
 

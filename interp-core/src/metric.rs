@@ -19,7 +19,7 @@ pub enum Metric {
     Prob,
     /// Natural logarithm of that probability.
     LogProb,
-    /// 1 if the correct token has the largest logit, else 0.
+    /// 1 if the correct token alone has the largest logit, else 0: what `argmax` makes of a tie depends on the kernel.
     Acc,
     /// Minus the 1-based rank of the correct token; ties count against it.
     Rank,
@@ -128,7 +128,7 @@ impl Readout {
                 Metric::Logit => correct.shallow_clone(),
                 Metric::Prob => log_probs().select(1, self.target.correct).exp(),
                 Metric::LogProb => log_probs().select(1, self.target.correct),
-                Metric::Acc => logits.argmax(-1, false).eq(self.target.correct).to_kind(Kind::Double),
+                Metric::Acc => ahead().eq(1.0).to_kind(Kind::Double),
                 Metric::Rank => ahead().neg(),
                 Metric::Kl => {
                     let log_probs = log_probs();
@@ -160,6 +160,17 @@ mod tests {
             for (value, expected) in value.iter().zip(expected) {
                 assert!((value - expected).abs() < 1e-12, "{metric}: {value} is not {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn a_tie_is_no_right_answer() {
+        let logits = Tensor::from_slice(&[2.0, 2.0, 1.0, 3.0, 3.0, 3.0]).view([2, 3]);
+        for correct in 0..3 {
+            let target = Target { correct, incorrect: None };
+            let values = Readout::new(&[Metric::Acc, Metric::Rank], target, "t").unwrap().measure(&logits);
+            let rank = if correct == 2 { -3.0 } else { -2.0 };
+            assert_eq!(Vec::<Vec<f64>>::try_from(values).unwrap(), [vec![0.0, 0.0], vec![rank, -3.0]]);
         }
     }
 

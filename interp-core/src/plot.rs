@@ -6,6 +6,7 @@
 mod font;
 mod heatmap;
 mod palette;
+mod panels;
 mod profile;
 mod render;
 mod scene;
@@ -13,6 +14,7 @@ mod scene;
 use crate::error::{Error, Result};
 use crate::scores::GridAxis;
 
+pub use panels::{Line, Panel};
 use scene::Scene;
 
 /// Cells outlined and listed in a figure unless asked otherwise.
@@ -52,6 +54,11 @@ pub fn svg(figure: &Figure) -> Result<String> {
 /// The figure as PNG bytes, three pixels per SVG unit.
 pub fn png(figure: &Figure) -> Result<Vec<u8>> {
     render::png(&scene(figure)?)
+}
+
+/// Panels of measured points, two beside each other, as SVG text; drawn as a [`Figure`] is.
+pub fn panels_svg(title: &str, subtitle: &str, panels: &[Panel]) -> Result<String> {
+    render::svg(&panels::layout(title, subtitle, panels))
 }
 
 fn scene(figure: &Figure) -> Result<Scene> {
@@ -216,6 +223,22 @@ mod tests {
             svg(&three).unwrap_err().to_string(),
             "cannot draw the figure: a grid over (layer, head, pos) is neither one nor two axes of cells"
         );
+    }
+
+    #[test]
+    fn panels_show_every_point_and_line() {
+        let panel = |n: usize| Panel {
+            x: "heads <all>".into(),
+            y: "seconds".into(),
+            points: (1..=n).map(|i| (i as f64, 0.1 * i as f64)).collect(),
+            line: (n > 1).then(|| Line { ends: [(0.0, 0.0), (n as f64, 0.1 * n as f64)], said: "R² = 1".into() }),
+        };
+        let text = panels_svg("T & U", "", &[panel(4), panel(6), panel(1)]).unwrap();
+        assert_eq!(text.matches("<circle").count(), 4 + 6 + 1);
+        assert_eq!(text.matches("R² = 1").count(), 2);
+        assert!(text.contains("T &amp; U") && text.contains("heads &lt;all&gt;"));
+        assert!(!text.contains("NaN") && !text.contains("inf"));
+        panels_svg("T", "", &[]).unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Permutation tests and multiple-comparison control belong beside this file, on the same [`Clusters`].
 
 mod control;
+mod line;
 
 use std::collections::HashMap;
 
@@ -13,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::control::{Comparison, compare, draw};
+pub use self::line::Line;
 use crate::error::{Error, Result};
 
 /// Which trials belong together.
@@ -177,6 +179,26 @@ impl Draws {
     }
 }
 
+/// Pearson's correlation; 0 where one side varies and the other does not, `None` where neither does and for fewer than three
+/// pairs.
+pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    let deviations = |x: &[f64]| {
+        let mean = x.iter().sum::<f64>() / x.len() as f64;
+        x.iter().map(|x| x - mean).collect::<Vec<f64>>()
+    };
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let varies = |x: &[f64]| x.iter().any(|&value| value != x[0]);
+    match (varies(a), varies(b)) {
+        _ if a.len() < 3 => None,
+        (true, true) => {
+            let (a, b) = (deviations(a), deviations(b));
+            Some((product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()).clamp(-1.0, 1.0))
+        }
+        (false, false) => None,
+        _ => Some(0.0),
+    }
+}
+
 /// A number under `n`. Written out rather than taken from `rand`, whose ranges may change between versions; its bias is
 /// under 2⁻⁴⁰.
 fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
@@ -237,6 +259,16 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn correlations_by_hand() {
+        assert_eq!(correlation(&[1.0, 2.0, 3.0], &[-1.0, -3.0, -5.0]), Some(-1.0));
+        let found = correlation(&[1.0, 2.0, 3.0, 4.0], &[2.0, 1.0, 4.0, 3.0]).unwrap();
+        assert!((found - 0.6).abs() < 1e-15, "{found}");
+        assert_eq!(correlation(&[1.0, 2.0], &[1.0, 2.0]), None, "two points always lie on a line");
+        assert_eq!(correlation(&[1.0, 2.0, 3.0], &[5.0, 5.0, 5.0]), Some(0.0));
+        assert_eq!(correlation(&[0.1, 0.1, 0.1], &[0.7, 0.7, 0.7]), None);
+    }
 
     fn rows(values: &[Vec<f32>]) -> Vec<&[f32]> {
         values.iter().map(Vec::as_slice).collect()

@@ -1,24 +1,34 @@
 //! From a grid to cells, from cells to waves, from waves to a [`ScoreGrid`] per trial: the engine.
 
+mod cost;
 mod grid;
+mod report;
+mod runner;
+mod runs;
+mod sample;
 mod sink;
+mod split;
 mod wave;
 
 use std::ops::{ControlFlow, Range};
+use std::rc::Rc;
 
 use crate::cache::CleanRun;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::guard::catch_torch;
-use crate::intervention::{Context, Donors, Edit, Edits, Moments, common_prefix};
+use crate::intervention::{Context, Donors, Edit, Edits, Moments};
 use crate::metric::{Metric, Readout};
-use crate::prompt::Prompt;
 use crate::scores::{GridAxis, ScoreGrid};
 use crate::site::{HeadRef, HookPoint, Positions, Site};
 use crate::trial::Trial;
 
+pub use self::cost::pass_flop;
 pub use self::grid::{Grid, GridSpec, HeadSet};
+pub use self::report::{TrialNoise, TrialReport};
+use self::runner::Runner;
+use self::runs::Pair;
+pub use self::sample::Sample;
 pub use self::sink::Sink;
 use self::wave::Run;
 
@@ -99,14 +109,18 @@ impl Sweep {
         let wrong = self.check(models.base.config(), trials)?;
         let first = wrong.iter().position(Option::is_none).expect("some trial can run");
         let axes = self.axes(models.base.config(), &trials[first])?;
+        let mut runner = Runner::new(self, models, trials, |index| wrong[index].is_none(), None);
         sink.begin(trials.len())?;
-        for (index, (trial, wrong)) in trials.iter().zip(wrong).enumerate() {
+        for (index, wrong) in wrong.iter().enumerate() {
             if sink.has(index) {
                 continue;
             }
             let flow = match wrong {
                 Some(error) => sink.skip(index, &error.to_string())?,
-                None => sink.trial(index, &self.trial(models, &axes, trial)?)?,
+                None => {
+                    let (grid, report) = runner.trial(index, &axes)?;
+                    sink.trial(index, &grid, &report)?
+                }
             };
             if flow == ControlFlow::Break(()) {
                 return Ok(());
@@ -115,33 +129,15 @@ impl Sweep {
         sink.finish()
     }
 
-    /// The δ of every cell on one trial.
-    pub fn trial(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial) -> Result<ScoreGrid> {
-        catch_torch(&trial.id, || self.run_trial(models, axes, trial))
+    /// The δ of every cell on one trial, and what finding them cost.
+    pub fn trial(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial) -> Result<(ScoreGrid, TrialReport)> {
+        Runner::new(self, models, std::slice::from_ref(trial), |_| true, None).trial(0, axes)
     }
 
-    fn run_trial(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial) -> Result<ScoreGrid> {
-        let _no_grad = tch::no_grad_guard();
-        let decoder = models.base;
-        let readout = Readout::new(&self.metrics, trial.target, &trial.id)?;
-        let cells = self.cells(decoder.config(), trial)?;
-        let waves = wave::split(cells, self.wave_rows(decoder, trial));
-
-        let runs = self.runs(models, trial, waves.iter().map(|wave| wave.layer), wave::points(&waves))?;
-        let donors = runs.donors(trial, models);
-        let run = Run { decoder, trial, base: &runs.base, donors: &donors, readout: &readout, seed: self.seed };
-
-        let n_cells: usize = axes.iter().map(|axis| axis.labels.len()).product();
-        let mut values = vec![vec![f64::NAN; n_cells]; self.metrics.len()];
-        for wave in waves {
-            for (cell, deltas) in run.wave(wave)? {
-                deltas.iter().zip(&mut values).for_each(|(delta, column)| column[cell] = *delta);
-            }
-        }
-        let clean = run.unedited(&runs.base);
-        let source = runs.source.as_ref().map(|source| run.unedited(source));
-        let metrics = self.metrics.iter().map(|metric| metric.to_string()).collect();
-        Ok(ScoreGrid { axes: axes.to_vec(), metrics, values, clean, source })
+    /// [`Sweep::trial`] for a few cells (row-major indices on the grid) only; the others are NaN.
+    pub fn cells_of(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial, cells: &[usize]) -> Result<ScoreGrid> {
+        let mut runner = Runner::new(self, models, std::slice::from_ref(trial), |_| true, Some(cells));
+        Ok(runner.trial(0, axes)?.0)
     }
 
     /// δ of one cell (row-major index on the grid) by a plain full pass that shares nothing with the engine but the decoder.
@@ -151,59 +147,28 @@ impl Sweep {
         let readout = Readout::new(&self.metrics, trial.target, &trial.id)?;
         let cells = self.cells(models.base.config(), trial)?;
         let Some(cell) = cells.iter().find(|cell| cell.index == index) else { return Ok(None) };
-        // Not `runs`: the source runs whole, from its own first token on.
-        let base = CleanRun::new(models.base, &trial.base.tokens, [], [], 0);
+        // Not the engine's own runs: the source runs whole, from its own first token on.
+        let run = |tokens: &[i64], points: Vec<HookPoint>| Rc::new(CleanRun::new(models.base, tokens, [], points, 0));
         let points: Vec<HookPoint> = cell.set.iter().map(|one| one.at).collect();
-        let whole = |source: &Prompt| CleanRun::new(models.base, &source.tokens, [], points.clone(), 0);
-        let runs = Runs { base, source: trial.source.as_ref().map(whole) };
-        let donors = runs.donors(trial, models);
-        let run =
-            Run { decoder: models.base, trial, base: &runs.base, donors: &donors, readout: &readout, seed: self.seed };
-        run.plain((index, &cell.set)).map(Some)
+        let source = trial.source.as_ref().map(|source| run(&source.tokens, points));
+        let pair = Pair { base: run(&trial.base.tokens, Vec::new()), source };
+        pair.run(self, models, trial, &readout).plain((index, &cell.set)).map(Some)
     }
 
     /// Metrics of the unedited base run, by a plain full pass.
     pub fn plain_clean(&self, models: Models<'_>, trial: &Trial) -> Result<Vec<f64>> {
         let _no_grad = tch::no_grad_guard();
         let readout = Readout::new(&self.metrics, trial.target, &trial.id)?;
-        let base = CleanRun::new(models.base, &trial.base.tokens, [], [], 0);
-        let runs = Runs { base, source: None };
-        let donors = runs.donors(trial, models);
-        let run =
-            Run { decoder: models.base, trial, base: &runs.base, donors: &donors, readout: &readout, seed: self.seed };
-        Ok(run.unedited(&runs.base))
-    }
-
-    /// The unedited runs of a trial: base, to resume from `layers`, and source, with what a patch takes from it at `points`.
-    /// What the two prompts begin with alike runs once.
-    fn runs(
-        &self,
-        models: Models<'_>,
-        trial: &Trial,
-        layers: impl IntoIterator<Item = usize>,
-        points: Vec<HookPoint>,
-    ) -> Result<Runs> {
-        let base = CleanRun::new(models.base, &trial.base.tokens, layers, [], trial.base.tokens.len() - 1);
-        let Some(source) = &trial.source else { return Ok(Runs { base, source: None }) };
-        let (points, from) = match self.edit {
-            Edit::Patch => (points, self.first_position(source, &trial.id)?),
-            _ => (Vec::new(), source.tokens.len() - 1),
-        };
-        let common = common_prefix(&trial.base.tokens, &source.tokens).min(from);
-        let source = CleanRun::after(models.base, &base, common, &source.tokens, points, from);
-        Ok(Runs { base, source: Some(source) })
+        let base = Rc::new(CleanRun::new(models.base, &trial.base.tokens, [], [], 0));
+        Ok(Pair { base, source: None }.run(self, models, trial, &readout).unedited().0)
     }
 }
 
-/// The unedited runs of one trial.
-struct Runs {
-    base: CleanRun,
-    source: Option<CleanRun>,
-}
-
-impl Runs {
-    fn donors<'a>(&'a self, trial: &'a Trial, models: Models<'a>) -> Donors<'a> {
-        let source = trial.source.as_ref().zip(self.source.as_ref());
-        Donors { source, same_weights: true, moments: models.moments }
+impl Pair {
+    /// What the waves of a trial share.
+    fn run<'a>(&'a self, sweep: &Sweep, models: Models<'a>, trial: &'a Trial, readout: &'a Readout) -> Run<'a> {
+        let source = trial.source.as_ref().zip(self.source.as_deref());
+        let donors = Donors { source, same_weights: true, moments: models.moments };
+        Run { decoder: models.base, trial, base: &self.base, donors, readout, seed: sweep.seed }
     }
 }

@@ -1,5 +1,6 @@
 //! One file per command, each with one public function. This file only chooses among them.
 
+mod bench;
 mod capture;
 mod generate;
 mod inspect;
@@ -23,5 +24,6 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Verify(args) => verify::verify(&args, printer),
         Command::Stats(args) => stats::stats(&args, printer),
         Command::Plot(args) => plot::plot(&args, printer),
+        Command::Bench(args) => bench::bench(&args, printer),
     }
 }

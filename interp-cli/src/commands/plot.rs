@@ -8,6 +8,7 @@ use interp_core::export::{Study, write_atomic};
 use interp_core::plot;
 
 use crate::cli::PlotArgs;
+use crate::noise;
 use crate::output::{Exit, Printer};
 
 enum Format {
@@ -26,7 +27,9 @@ pub fn plot(args: &PlotArgs, printer: &Printer) -> Result<Exit> {
             vec![(file("svg"), Format::Svg), (file("png"), Format::Png)]
         }
     };
-    let mut figure = study.figure(&study.summary(metric, &study.bootstrap)?, args.top);
+    let summary = study.summary(metric, &study.bootstrap)?;
+    noise::line_of(&study, &summary).iter().for_each(|line| printer.talk(line));
+    let mut figure = study.figure(&summary, args.top);
     if let Some(title) = &args.title {
         figure.title.clone_from(title);
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use self::control::Control;
 use crate::cli::StatsArgs;
+use crate::noise;
 use crate::output::{Exit, Printer, columns};
 
 /// How many cells are listed unless told otherwise.
@@ -57,6 +58,7 @@ fn ranking(
     let ranks: Vec<usize> = (0..summary.order.len()).filter(|&rank| wanted(summary.order[rank])).collect();
     let ranks = &ranks[..if named.is_some() { ranks.len() } else { args.top.unwrap_or(TOP).min(ranks.len()) }];
     let clusters = study.clusters();
+    noise::line_of(study, &summary).iter().for_each(|line| printer.talk(line));
     if args.json {
         let rows = table::rows(study, std::slice::from_ref(&summary));
         printer.data(&format!(

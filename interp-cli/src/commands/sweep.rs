@@ -1,7 +1,11 @@
 //! `interp sweep`: the effect of an edit on every cell of a grid, per trial, into an output folder.
 
+mod floor;
+mod folder;
 mod plan;
 mod spec;
+
+use std::time::Instant;
 
 use anyhow::Result;
 use interp_core::Error;
@@ -11,15 +15,17 @@ use interp_core::intervention::Moments;
 use interp_core::site::HookPoint;
 use interp_core::sweep::Models;
 use interp_core::trial::{BadLine, TrialFile};
-use serde_json::json;
 
+use self::folder::{End, Folder};
 pub use self::plan::{Prepared, prepare};
 pub use self::spec::{Machine, SweepSpec};
 use super::verify::recheck;
 use crate::cli::SweepArgs;
 use crate::edits::{moments_of_capture, moments_of_prompts};
 use crate::interrupt;
+use crate::noise;
 use crate::output::{Exit, Printer};
+use crate::timing::Timing;
 use crate::watch::Watched;
 
 /// Runs a sweep, or goes on with an interrupted one.
@@ -45,6 +51,7 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     if folder.n_done() > 0 {
         printer.talk(&format!("resuming: {} of {} trials are there", folder.n_done(), trials.trials.len()));
     }
+    let loading = Instant::now();
     let decoder = match model.load_for_waves(printer) {
         Ok(decoder) => decoder,
         Err(error) => {
@@ -53,18 +60,35 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
             return Err(error);
         }
     };
+    let timing = Timing::new(loading.elapsed().as_secs_f64());
     let weights = model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
     let hashes = Hashes::start(weights);
     let moments = prepared.moments(&decoder)?;
     let models = Models { base: &decoder, moments: moments.as_ref() };
 
     interrupt::catch();
-    let mut sink = Described { folder: &mut folder, prepared: &prepared, hashes: Some(hashes) };
+    let mut sink = Folder {
+        folder: &mut folder,
+        prepared: &prepared,
+        models,
+        hashes: Some(hashes),
+        wants_floor: !args.no_floor,
+        timing,
+        end: None,
+    };
     let mut watched = Watched::new(&mut sink);
     sweep.run(models, &trials.trials, &mut watched)?;
     if watched.end(printer) == Exit::Interrupted {
         return Ok(Exit::Interrupted);
     }
+    let Folder { timing, end, .. } = sink;
+    let Some(end) = end else {
+        printer
+            .talk("interrupted at the noise floor; the same command resumes there, and with --no-floor goes without");
+        return Ok(Exit::Interrupted);
+    };
+    timing.write(&args.out, model)?;
+    report_end(&end, &prepared, &timing, printer);
     if !trials.bad_lines.is_empty() {
         printer.talk(&format!("{} lines of {} are broken and were left out", trials.bad_lines.len(), spec.trials));
     }
@@ -77,8 +101,22 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     }
     let found = recheck(&args.out, &Study::load(&args.out)?, &prepared, models, args.verify, 0)?;
     found.table.lines().for_each(|line| printer.talk(line));
+    found.note.iter().for_each(|line| printer.talk(line));
     found.wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
     Ok(if found.wrong.is_empty() { exit(&prepared) } else { Exit::No })
+}
+
+/// How far the numbers can be trusted, and what they cost.
+fn report_end(end: &End, prepared: &Prepared, timing: &Timing, printer: &Printer) {
+    let dtype = prepared.model.precision.dtype.to_string();
+    for (metric, floor) in prepared.plan.layout.metrics.iter().zip(&end.floors) {
+        printer.talk(&noise::line(metric, floor));
+        noise::warning(metric, floor, &dtype).iter().for_each(|line| printer.talk(line));
+    }
+    if let Some(failed) = &end.failed {
+        printer.talk(&format!("warning: the precision of the noise floor was not measured: {failed}"));
+    }
+    timing.lines().iter().for_each(|line| printer.talk(line));
 }
 
 /// Broken lines are reported by number; the good ones run.
@@ -118,8 +156,8 @@ impl Prepared {
 
     /// A resumed run must go on with the weights it began with.
     fn refuse_changed_weights(&self, folder: &RunFolder) -> Result<()> {
-        let now = json!(self.fingerprint()?);
-        match folder.notes().values().find(|earlier| **earlier != now) {
+        let now = self.fingerprint()?;
+        match folder.notes().values().find(|note| folder::weights_of(note) != Some(&now)) {
             None => Ok(()),
             Some(_) => Err(Error::File {
                 path: folder.dir().into(),
@@ -128,42 +166,5 @@ impl Prepared {
             }
             .into()),
         }
-    }
-}
-
-/// Adds to the folder what is known only when the run ends.
-struct Described<'a> {
-    folder: &'a mut RunFolder,
-    prepared: &'a Prepared,
-    hashes: Option<Hashes>,
-}
-
-impl interp_core::sweep::Sink for Described<'_> {
-    fn begin(&mut self, n_trials: usize) -> interp_core::Result<()> {
-        self.folder.begin(n_trials)
-    }
-
-    fn has(&self, index: usize) -> bool {
-        self.folder.has(index)
-    }
-
-    fn trial(
-        &mut self,
-        index: usize,
-        grid: &interp_core::scores::ScoreGrid,
-    ) -> interp_core::Result<std::ops::ControlFlow<()>> {
-        self.folder.note(json!(self.prepared.fingerprint()?));
-        self.folder.trial(index, grid)
-    }
-
-    fn skip(&mut self, index: usize, reason: &str) -> interp_core::Result<std::ops::ControlFlow<()>> {
-        self.folder.skip(index, reason)
-    }
-
-    fn finish(&mut self) -> interp_core::Result<()> {
-        let hashes = self.hashes.take().map(Hashes::wait).transpose()?.unwrap_or_default();
-        let described = self.prepared.describe(&hashes);
-        self.folder.describe(described, vec![None; self.prepared.sweep.metrics.len()]);
-        self.folder.finish()
     }
 }

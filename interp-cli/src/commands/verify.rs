@@ -31,10 +31,12 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
     let models = Models { base: &decoder, moments: moments.as_ref() };
     let found = recheck(&args.dir, &study, &prepared, models, args.cells, args.seed)?;
     printer.data(&found.table)?;
+    found.note.iter().for_each(|line| printer.talk(line));
     wrong.extend(found.wrong);
     wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
     if wrong.is_empty() {
-        printer.talk("yes: the inputs are those of the run, its files follow from each other, and every cell agrees");
+        let cells = if found.noisy { "no cell is farther off than noise" } else { "every cell agrees" };
+        printer.talk(&format!("yes: the inputs are those of the run, its files follow from each other, and {cells}"));
     }
     Ok(if wrong.is_empty() { Exit::Done } else { Exit::No })
 }
@@ -43,6 +45,10 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
 pub struct Rechecked {
     /// One line per cell and metric.
     pub table: String,
+    /// Whether some cells are beyond the noise floor, which may be.
+    pub noisy: bool,
+    /// What a reader must know of the bounds.
+    pub note: Option<String>,
     /// Cells that differ by more than they may.
     pub wrong: Vec<String>,
 }
@@ -65,16 +71,19 @@ pub fn recheck(
         let hint = Some("skipped.json says why no trial could run".into());
         return Err(Error::File { path: dir.into(), problem: "holds no numbers to verify".into(), hint }.into());
     }
+    let dtype = prepared.model.precision.dtype;
+    let tolerances: Vec<Tolerance> = (0..study.cells.len()).map(|metric| Tolerance::of(study, metric, dtype)).collect();
+    let mut noisy = vec![0; tolerances.len()];
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
     for _ in 0..n {
         let (row, cell) = measured[rng.random_range(0..measured.len())];
         let trial = &prepared.trials.trials[study.rows[row]];
         let clean = prepared.sweep.plain_clean(models, trial)?;
-        for (metric, clean) in clean.iter().enumerate() {
+        for ((metric, clean), tolerance) in clean.iter().enumerate().zip(&tolerances) {
             let off = (study.clean[row][metric] - clean).abs();
             // Asked this way round, NaN is a disagreement.
-            let agrees = off <= tolerance(study, metric, prepared.model.precision.dtype);
+            let agrees = off <= tolerance.clean;
             if !agrees {
                 wrong.push(format!("metric_clean of {} differs by {off:.3e}", trial.id));
             }
@@ -82,36 +91,73 @@ pub fn recheck(
         let plain = prepared.sweep.plain(models, trial, cell)?;
         let plain = plain.ok_or_else(|| anyhow!("{}: has a cell that the sweep does not", dir.display()))?;
         let label = cell_label(&study.layout.axes, cell);
-        for (metric, plain) in plain.iter().enumerate() {
+        for ((metric, plain), tolerance) in plain.iter().enumerate().zip(&tolerances) {
             let stored = f64::from(study.cells[metric][row][cell]);
-            let bound = tolerance(study, metric, prepared.model.precision.dtype);
+            let off = (stored - plain).abs();
             // Asked this way round, NaN is a disagreement.
-            let agrees = (stored - plain).abs() <= bound;
-            if !agrees {
-                wrong.push(format!("{label} of {} differs", trial.id));
+            let verdict = match () {
+                () if off <= tolerance.typical => "agrees",
+                () if off <= tolerance.largest => "noisy",
+                () => "differs",
+            };
+            match verdict {
+                "noisy" => noisy[metric] += 1,
+                "differs" => wrong.push(format!("{label} of {} differs", trial.id)),
+                _ => {}
             }
-            let [stored, plain, bound] = [stored, *plain, bound].map(|x| format!("{x:.3e}"));
+            let [stored, plain, bound] = [stored, *plain, tolerance.typical].map(|x| format!("{x:.3e}"));
             let metric = study.layout.metrics[metric].clone();
-            let verdict = if agrees { "agrees" } else { "differs" }.into();
-            rows.push(vec![trial.id.clone(), label.clone(), metric, stored, plain, bound, verdict]);
+            rows.push(vec![trial.id.clone(), label.clone(), metric, stored, plain, bound, verdict.into()]);
         }
     }
+    let any_noisy = noisy.iter().any(|&noisy| noisy > 0);
+    for (metric, noisy) in study.layout.metrics.iter().zip(noisy).filter(|(_, noisy)| 4 * noisy > n.max(4)) {
+        wrong.push(format!("{noisy} of {n} cells are beyond the noise floor of {metric}"));
+    }
     let head = ["trial", "cell", "metric", "stored", "plain pass", "may differ by", "verdict"].map(String::from);
-    Ok(Rechecked { table: columns(&head, &rows), wrong })
+    let unmeasured = dtype == Dtype::Bf16 && tolerances.iter().any(|tolerance| !tolerance.from_floor);
+    let note = unmeasured.then(|| {
+        "note: this folder has no measured precision, so bf16 numbers may differ by 4/256 of the metric: that tells a \
+         broken run from a sound one, and says nothing about small effects"
+            .to_owned()
+    });
+    Ok(Rechecked { table: columns(&head, &rows), noisy: any_noisy, note, wrong })
 }
 
-/// How far a stored number may be from a plain pass: 1e-3 of the largest |δ| in f32; in f64 what rounding a cell to f32
-/// costs. Neither is below the last bits of the metric, or a sweep whose effects are all 0 could never agree. In bf16 a
-/// number near the metric's size is itself rounded to 2^-8 of it, several times over.
-fn tolerance(study: &Study, metric: usize, dtype: Dtype) -> f64 {
-    let cells = study.cells[metric].iter().flatten();
-    let largest = cells.filter(|x| !x.is_nan()).fold(0.0f64, |a, &b| a.max(f64::from(b.abs())));
-    let size = study.clean.iter().map(|row| row[metric].abs()).fold(largest, f64::max);
-    match dtype {
-        // Cells are stored in f32, whatever they were computed in.
-        Dtype::F64 => (f64::from(f32::EPSILON) * largest).max(1e-12 * size),
-        Dtype::F32 => (1e-3 * largest).max(1e-6 * size),
-        Dtype::Bf16 => 4.0 / 256.0 * size,
+/// How far stored numbers of one metric may be from plain passes.
+struct Tolerance {
+    /// A δ within it agrees.
+    typical: f64,
+    /// One beyond `typical` but within this is noisy, which a quarter of the cells may be.
+    largest: f64,
+    /// The metric of an unedited run.
+    clean: f64,
+    /// Whether `typical` is the folder's own noise floor.
+    from_floor: bool,
+}
+
+impl Tolerance {
+    /// In f32 1e-3 of the largest |δ|, in f64 what rounding a cell to f32 costs. Neither is below the last bits of the metric,
+    /// or a sweep whose effects are all 0 could never agree. In bf16 the folder's noise floor, where its precision was
+    /// measured. That floor is the largest of a sample, so one of as many further cells is beyond it by chance alone, and
+    /// two bf16 passes are farther apart than either is from f32: some cells may be beyond it, by no more than four times,
+    /// or than a few roundings of the metric itself, each 2^-8 of it.
+    fn of(study: &Study, metric: usize, dtype: Dtype) -> Self {
+        let cells = study.cells[metric].iter().flatten();
+        let largest = cells.filter(|x| !x.is_nan()).fold(0.0f64, |a, &b| a.max(f64::from(b.abs())));
+        let size = study.clean.iter().map(|row| row[metric].abs()).fold(largest, f64::max);
+        let same = |bound: f64| Self { typical: bound, largest: bound, clean: bound, from_floor: false };
+        let rounding = 4.0 / 256.0 * size;
+        let floor = study.noise[metric].filter(|floor| floor.precision.is_some()).and_then(|floor| floor.largest());
+        match (dtype, floor) {
+            // Cells are stored in f32, whatever they were computed in.
+            (Dtype::F64, _) => same((f64::from(f32::EPSILON) * largest).max(1e-12 * size)),
+            (Dtype::F32, _) => same((1e-3 * largest).max(1e-6 * size)),
+            (Dtype::Bf16, None) => same(rounding),
+            (Dtype::Bf16, Some(floor)) => {
+                Self { typical: floor, largest: rounding.max(4.0 * floor), clean: rounding, from_floor: true }
+            }
+        }
     }
 }
 

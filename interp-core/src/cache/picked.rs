@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::decoder::Decoder;
+use crate::device::{download, synchronize, upload};
 use crate::hooks::Hooks;
 use crate::site::{HookPoint, Site};
 
@@ -33,6 +34,7 @@ impl Picked {
         if picked.wants(HookPoint::new(Site::LnFinal, 0)) {
             let _ = decoder.unembed(&resid, from, Some(&[]), &mut picked);
         }
+        synchronize(decoder.device());
         picked
     }
 
@@ -63,14 +65,14 @@ impl Hooks for Picked {
         if inside.is_empty() {
             return act;
         }
-        let index = |list: &[i64]| Tensor::from_slice(list).to_device(act.device());
+        let index = |list: &[i64]| upload(list, act.device());
         // Selecting copies, so what is kept does not hold the whole activation.
         let mut kept = act.index_select(pos_axis, &index(&inside));
         if let Some(heads) = heads {
             kept = kept.index_select(head_axis, &index(heads));
         }
         let kind = if kept.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        parts.push(kept.to_kind(kind).to_device(Device::Cpu));
+        parts.push(download(&kept.to_kind(kind)));
         act
     }
 }

@@ -19,6 +19,8 @@ const INDEX: &str = "model.safetensors.index.json";
 pub(super) enum Source {
     Folder(PathBuf),
     Hub(Box<HubRepo>),
+    /// There are no files.
+    Nowhere,
 }
 
 /// The weight files, and which of them holds each tensor where an index says so.
@@ -49,6 +51,7 @@ impl Source {
         match self {
             Self::Folder(dir) => Ok(Some(dir.join(name)).filter(|path| path.is_file())),
             Self::Hub(repo) => repo.file(name),
+            Self::Nowhere => Ok(None),
         }
     }
 
@@ -57,6 +60,7 @@ impl Source {
         match self {
             Self::Folder(dir) => dir,
             Self::Hub(repo) => repo.snapshot(),
+            Self::Nowhere => Path::new(""),
         }
     }
 
@@ -136,8 +140,10 @@ impl Source {
     /// An error about the checkpoint as a whole.
     fn refuse(&self, problem: &str, hint: &str) -> Error {
         match self {
-            Self::Folder(dir) => Error::File { path: dir.clone(), problem: problem.into(), hint: Some(hint.into()) },
             Self::Hub(repo) => repo.refuse(problem, hint),
+            Self::Folder(_) | Self::Nowhere => {
+                Error::File { path: self.dir().into(), problem: problem.into(), hint: Some(hint.into()) }
+            }
         }
     }
 
@@ -146,6 +152,7 @@ impl Source {
         match self {
             Self::Hub(repo) => repo.names(),
             Self::Folder(dir) => folder_names(dir),
+            Self::Nowhere => Vec::new(),
         }
     }
 }

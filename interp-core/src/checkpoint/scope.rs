@@ -1,4 +1,5 @@
-//! A cursor over weight names that hands out tensors: shape and finiteness checked, in place where nothing must change.
+//! A cursor over weight names that hands out tensors: shape and finiteness checked, in place where nothing must change,
+//! or random ones where there are no files.
 //! Never writes to mapped memory.
 
 use std::fmt;
@@ -8,7 +9,7 @@ use safetensors::tensor::Dtype;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::finite::first_bad;
-use super::{Checkpoint, Entry};
+use super::{Checkpoint, Entry, Origin, random};
 use crate::error::{Error, Result};
 
 /// Copies are made in pieces of this many bytes, each released before the next, so that no tensor is in memory twice.
@@ -61,13 +62,12 @@ impl<'a> Scope<'a> {
         let name = self.full(name);
         let entry = self.checkpoint.tensors.get(&name).ok_or_else(|| self.missing(&name, shape))?;
         entry.used.store(true, Ordering::Relaxed);
-        let stored = &entry.stored;
-        if stored.shape != shape {
-            let (expected, found) = (format!("shape {shape:?}"), format!("shape {:?}", stored.shape));
+        if entry.shape != shape {
+            let (expected, found) = (format!("shape {shape:?}"), format!("shape {:?}", entry.shape));
             let hint = "config.json and the weights belong to different models";
             return Err(self.refuse(&name, entry, expected, found, Some(hint)));
         }
-        let file_kind = match stored.dtype {
+        let file_kind = match entry.dtype {
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
             Dtype::F32 => Kind::Float,
@@ -83,16 +83,22 @@ impl<'a> Scope<'a> {
             let expected = "a dtype to convert F16 to".to_owned();
             return Err(self.refuse(&name, entry, expected, "none".into(), Some("compute in f32 or bf16")));
         }
-        let shard = &self.checkpoint.shards[entry.shard];
-        shard.prefetch(stored.range.clone());
-        let bytes = shard.bytes(stored.range.clone());
+        let fail = |source: TchError| torch_error(&name, &source);
+        let (shard, range) = match &entry.origin {
+            Origin::File { shard, range } => (&self.checkpoint.shards[*shard], range),
+            Origin::Seed(seed) => {
+                let placement = Placement { kind: Some(kind), ..*placement };
+                return random::tensor(*seed, &name, shape, file_kind, placement).map_err(fail);
+            }
+        };
+        shard.prefetch(range.clone());
+        let bytes = shard.bytes(range.clone());
         let size = file_kind.elt_size_in_bytes();
         if placement.device == Device::Cpu && kind == file_kind && bytes.as_ptr().addr().is_multiple_of(size) {
             self.check_finite(&name, entry, bytes, 0)?;
             return Ok(view(bytes, shape, file_kind));
         }
 
-        let fail = |source: TchError| torch_error(&name, &source);
         let copy = Tensor::f_empty([shape.iter().product()], (kind, placement.device)).map_err(fail)?;
         let mut at = 0;
         while at < bytes.len() {
@@ -107,7 +113,7 @@ impl<'a> Scope<'a> {
             };
             let mut to = copy.f_narrow(0, (at / size) as i64, numbers[0]).map_err(fail)?;
             to.f_copy_(&from).map_err(fail)?;
-            let start = stored.range.start + at;
+            let start = range.start + at;
             shard.release(start..start + piece.len());
             at += piece.len();
         }
@@ -116,8 +122,9 @@ impl<'a> Scope<'a> {
 
     /// Gives back the pages of a tensor that was copied elsewhere. A tensor still in use reads them again from the file.
     pub(crate) fn release(&self, name: &str) {
-        if let Some(entry) = self.checkpoint.tensors.get(&self.full(name)) {
-            self.checkpoint.shards[entry.shard].release(entry.stored.range.clone());
+        if let Some(Entry { origin: Origin::File { shard, range }, .. }) = self.checkpoint.tensors.get(&self.full(name))
+        {
+            self.checkpoint.shards[*shard].release(range.clone());
         }
     }
 
@@ -130,10 +137,10 @@ impl<'a> Scope<'a> {
 
     /// Errs when `bytes`, which begin at number `first` of the tensor, hold NaN or infinity.
     fn check_finite(&self, name: &str, entry: &Entry, bytes: &[u8], first: usize) -> Result<()> {
-        let Some((index, what)) = first_bad(bytes, entry.stored.dtype) else { return Ok(()) };
+        let Some((index, what)) = first_bad(bytes, entry.dtype) else { return Ok(()) };
         let mut rest = (first + index) as i64;
         let mut place: Vec<i64> = Vec::new();
-        for &length in entry.stored.shape.iter().rev() {
+        for &length in entry.shape.iter().rev() {
             place.insert(0, rest % length);
             rest /= length;
         }
@@ -158,7 +165,10 @@ impl<'a> Scope<'a> {
     }
 
     fn refuse(&self, name: &str, entry: &Entry, expected: String, found: String, hint: Option<&str>) -> Error {
-        let path = self.checkpoint.shards[entry.shard].path.clone();
+        let path = match &entry.origin {
+            Origin::File { shard, .. } => self.checkpoint.shards[*shard].path.clone(),
+            Origin::Seed(_) => self.checkpoint.name().into(),
+        };
         Error::Tensor { path, tensor: name.into(), expected, found, hint: hint.map(str::to_owned) }
     }
 }

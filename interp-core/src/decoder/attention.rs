@@ -20,6 +20,10 @@ fn max_scores(device: Device) -> i64 {
     if device == Device::Cpu { 1 << 22 } else { 1 << 28 }
 }
 
+/// Sites between the input and z.
+pub(crate) const INNER: &[Site] =
+    &[Site::Q, Site::K, Site::V, Site::RotQ, Site::RotK, Site::KCopy, Site::VCopy, Site::Scores, Site::Pattern];
+
 #[derive(Debug)]
 pub(crate) struct Attention {
     q_proj: Linear,
@@ -48,6 +52,13 @@ pub(crate) struct Place<'a> {
     pub(crate) rope: &'a RopeTable,
 }
 
+impl Place<'_> {
+    /// Whether all rows look at the same past, so that any of them can be computed by themselves.
+    pub(crate) fn shares_past(&self) -> bool {
+        self.past.is_none_or(|past| past.segments(self.layer).iter().all(|segment| rows(&segment.k) == 1))
+    }
+}
+
 impl Attention {
     pub(crate) fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, loading: &Loading) -> Result<Self> {
         let (d_model, d_head) = (config.d_model, config.d_head);
@@ -70,8 +81,13 @@ impl Attention {
         })
     }
 
-    /// `[batch, pos, d_model]` over `place.positions` to `[batch, pos, d_model]` over `place.keep`.
-    pub(crate) fn forward<H: Hooks>(&self, x: &Tensor, place: &Place<'_>, hooks: &mut H) -> Tensor {
+    /// Whether a pass in `kind` converts weights, which it had better do once for all rows.
+    pub(crate) fn converts(&self, kind: Kind) -> bool {
+        self.q_proj.converts(kind)
+    }
+
+    /// `[batch, pos, d_model]` over `place.positions` to z, `[batch, pos, head, d_head]` over `place.keep`.
+    pub(crate) fn attend<H: Hooks>(&self, x: &Tensor, place: &Place<'_>, hooks: &mut H) -> Tensor {
         let (layer, first, keep) = (place.layer, place.positions.start, &place.keep);
         let at = |site| HookPoint::new(site, layer);
         let (from, len) = ((keep.start - first) as i64, keep.len() as i64);
@@ -87,9 +103,7 @@ impl Attention {
         let k = self.copies(at(Site::KCopy), first, k, hooks);
         let v = self.copies(at(Site::VCopy), first, v, hooks);
 
-        let z = self.mix(q, k, v, place, hooks);
-        let z = tap(hooks, at(Site::Z), keep.start, z);
-        self.project(&z, at(Site::Result), keep.start, hooks)
+        self.mix(q, k, v, place, hooks)
     }
 
     /// `[batch, pos, heads * d_head]` to `[batch, pos, heads, d_head]`.
@@ -151,8 +165,8 @@ impl Attention {
         join_positions(out).transpose(1, 2).contiguous()
     }
 
-    /// z through W_O. When `result` is wanted its edits are added as new − old, so that clean rows keep the plain product.
-    fn project<H: Hooks>(&self, z: &Tensor, at: HookPoint, first_pos: usize, hooks: &mut H) -> Tensor {
+    /// z `[batch, pos, head, d_head]` through W_O, `[batch, pos, d_model]`. When `result` is wanted its edits are added as new − old, so that clean rows keep the plain product.
+    pub(crate) fn project<H: Hooks>(&self, z: &Tensor, at: HookPoint, first_pos: usize, hooks: &mut H) -> Tensor {
         let size = z.size();
         let attn_out = self.o_proj.forward(&z.view([size[0], size[1], self.n_heads * self.d_head]));
         if !hooks.wants(at) {

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::blocks::by_tokens;
 use super::kernel::{self, Kernel};
 use crate::checkpoint::{Placement, Scope};
 use crate::error::{Error, Result};
@@ -52,13 +53,22 @@ impl Linear {
     }
 
     /// `[…, d_in]` to `[…, d_out]`, in the dtype of `x`. Weights stored in another dtype are converted for this product
-    /// only, so that a bf16 checkpoint can compute in f32 without a second copy of itself.
+    /// only, so that a bf16 checkpoint can compute in f32 without a second copy of itself. Many tokens are multiplied in the
+    /// blocks in which a layer that nobody looks into is computed: looking must not change a bit.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
         match &self.weight {
-            Weight::Plain(weight) => x.linear(&weight.to_kind(x.kind()), bias.as_ref()),
-            Weight::Packed(packed) => kernel::linear(x, packed, bias.as_ref()),
+            Weight::Plain(weight) => {
+                let weight = weight.to_kind(x.kind());
+                by_tokens(x, |x| x.linear(&weight, bias.as_ref()))
+            }
+            Weight::Packed(packed) => by_tokens(x, |x| kernel::linear(x, packed, bias.as_ref())),
         }
+    }
+
+    /// Whether every product of `kind` converts the weight first.
+    pub(crate) fn converts(&self, kind: Kind) -> bool {
+        matches!(&self.weight, Weight::Plain(weight) if weight.kind() != kind)
     }
 
     /// The weight `[d_out, d_in]` in the given dtype.

@@ -1,6 +1,6 @@
 //! The SiLU-gated MLP.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::linear::{Linear, Loading};
 use crate::checkpoint::Scope;
@@ -8,6 +8,9 @@ use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::hooks::{Hooks, grow, rows, tap};
 use crate::site::{HookPoint, Site};
+
+/// Sites inside the MLP.
+pub(crate) const INNER: &[Site] = &[Site::MlpPre, Site::MlpPost];
 
 #[derive(Debug)]
 pub(crate) struct Mlp {
@@ -26,7 +29,13 @@ impl Mlp {
         })
     }
 
-    /// `[batch, pos, d_model]` to `[batch, pos, d_model]`, positions from `first_pos`.
+    /// Whether a pass in `kind` converts weights, which it had better do once for all tokens.
+    pub(crate) fn converts(&self, kind: Kind) -> bool {
+        self.gate_proj.converts(kind)
+    }
+
+    /// `[batch, pos, d_model]` to `[batch, pos, d_model]`, positions from `first_pos`. Where no hook looks inside, `x` may as
+    /// well be `[token, d_model]`.
     pub(crate) fn forward<H: Hooks>(&self, x: &Tensor, layer: usize, first_pos: usize, hooks: &mut H) -> Tensor {
         let pre = tap(hooks, HookPoint::new(Site::MlpPre, layer), first_pos, self.gate_proj.forward(x));
         let up = grow(self.up_proj.forward(x), rows(&pre));

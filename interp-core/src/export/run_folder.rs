@@ -15,13 +15,15 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::journal::{Entry, Journal, Numbers};
-use super::study::{BootstrapRecord, Layout, LayoutRecord, NoiseFloor, Skipped, Study, TrialRow, read_json};
+use super::noise::NoiseFloor;
+use super::study::{BootstrapRecord, Layout, LayoutRecord, Skipped, Study, TrialRow, read_json};
 use super::write::pretty;
 use super::write_atomic;
 use crate::error::{Error, Result};
 use crate::scores::{self, ScoreGrid};
 use crate::stats::Bootstrap;
 use crate::sweep::Sink;
+use crate::sweep::TrialReport;
 
 /// What a folder is for. Two plans with the same `spec`, layout, number of trials and bootstrap are the same run.
 #[derive(Debug, Clone)]
@@ -144,6 +146,12 @@ impl RunFolder {
         &self.notes
     }
 
+    /// The δ of every finished trial by its index, `[metric, cell]` as stored, those of earlier starts included.
+    pub fn effects(&mut self) -> Result<BTreeMap<usize, Vec<f32>>> {
+        let numbers = |entry: Entry| Some((entry.index, entry.outcome.ok()?.cells));
+        Ok(self.journal.entries()?.into_iter().filter_map(numbers).collect())
+    }
+
     /// What `run.json` says besides the plan, and the noise floor per metric. To be called before [`Sink::finish`], with
     /// nothing that differs between two equal runs. The plan's own keys cannot be replaced.
     pub fn describe(&mut self, run: Map<String, Value>, noise: Vec<Option<NoiseFloor>>) {
@@ -216,7 +224,7 @@ impl Sink for RunFolder {
         self.done[index]
     }
 
-    fn trial(&mut self, index: usize, grid: &ScoreGrid) -> Result<ControlFlow<()>> {
+    fn trial(&mut self, index: usize, grid: &ScoreGrid, _: &TrialReport) -> Result<ControlFlow<()>> {
         grid.check()?;
         let layout = &self.plan.layout;
         check(grid.axes == layout.axes && grid.metrics == layout.metrics, || format!("trial {index} has other axes"))?;

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::noise::NoiseFloor;
 use super::npy;
 use crate::error::{Error, Result};
 use crate::scores::{self, GridAxis};
@@ -45,26 +46,6 @@ pub struct Skipped {
     pub id: String,
     /// Why it was refused.
     pub reason: String,
-}
-
-/// How far numbers may move although nothing was changed, in units of δ (DESIGN 5).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct NoiseFloor {
-    /// Largest |metric(row 0 of a wave) − metric(full clean pass)|.
-    pub repeat: Option<f64>,
-    /// Largest |δ| of self-patched rows.
-    pub batch: Option<f64>,
-    /// Largest |δ − δ_ref| against one precision up.
-    pub precision: Option<f64>,
-    /// Correlation of δ and δ_ref.
-    pub correlation: Option<f64>,
-}
-
-impl NoiseFloor {
-    /// The largest of the three that were measured.
-    pub fn largest(&self) -> Option<f64> {
-        [self.repeat, self.batch, self.precision].into_iter().flatten().reduce(f64::max)
-    }
 }
 
 /// All numbers of a finished run.

@@ -3,17 +3,29 @@
 use tch::{Device, Kind, Tensor};
 
 use super::bind::Edits;
+use crate::device::upload;
 use crate::hooks::{Hooks, grow, rows};
-use crate::site::HookPoint;
+use crate::site::{HookPoint, Site};
 
 /// What is written at places. Value tensors are `[place, width]`.
 #[derive(Debug)]
 pub(super) enum Op {
     Zero,
     Set(Tensor),
+    /// Set to what the donor has; becomes `Set` for all rows at once when the point is closed.
+    Pull(Pull),
     Add(Tensor),
     Scale(f64),
     Knockout(Vec<i64>),
+}
+
+/// Vectors of a donor's activation, one per place.
+#[derive(Debug)]
+pub(super) struct Pull {
+    /// The donor's whole activation, without its batch axis.
+    pub(super) act: Tensor,
+    /// `(position in act, head)`.
+    pub(super) from: Vec<(i64, i64)>,
 }
 
 /// All edits of a pass at one hook point. Edits that different rows make at the same turn (a row's n-th edit here) are
@@ -40,6 +52,17 @@ struct Group {
     op: Op,
     /// Values of several rows, joined once when the point is closed.
     more: Vec<Tensor>,
+    /// Rows, positions and heads of the places, and the keys of a knockout, where the pass runs: put there when the point is
+    /// closed, so that nothing is sent in the middle of a pass.
+    on_device: Option<OnDevice>,
+}
+
+#[derive(Debug)]
+struct OnDevice {
+    row: Tensor,
+    pos: Tensor,
+    head: Tensor,
+    keys: Option<Tensor>,
 }
 
 impl Point {
@@ -64,6 +87,7 @@ impl Point {
                 (Op::Zero, Op::Zero) => true,
                 (Op::Scale(a), Op::Scale(b)) => a == b,
                 (Op::Knockout(a), Op::Knockout(b)) => a == b,
+                (Op::Pull(_), Op::Pull(_)) => true,
                 (Op::Set(_), Op::Set(values)) | (Op::Add(_), Op::Add(values)) => {
                     group.more.push(values.shallow_clone());
                     true
@@ -71,11 +95,15 @@ impl Point {
                 _ => false,
             };
             if joined {
+                // One hook point has one donor.
+                if let (Op::Pull(pull), Op::Pull(more)) = (&mut group.op, op) {
+                    pull.from.extend(more.from);
+                }
                 group.places.extend(places);
                 return;
             }
         }
-        turn.groups.push(Group { places, op, more: Vec::new() });
+        turn.groups.push(Group { places, op, more: Vec::new(), on_device: None });
     }
 
     pub(super) fn max_row(&self) -> i64 {
@@ -86,14 +114,30 @@ impl Point {
         self.groups().map(|group| group.places.len()).sum()
     }
 
-    pub(super) fn close(&mut self, rows_after: i64) {
+    /// Settles how many rows leave this point, and puts what will be written where the pass runs.
+    pub(super) fn close(&mut self, rows_after: i64, device: Device, kind: Kind) {
         self.rows_after = rows_after;
         for group in self.turns.iter_mut().flat_map(|turn| &mut turn.groups) {
             let more = std::mem::take(&mut group.more);
-            if let (false, Op::Set(values) | Op::Add(values)) = (more.is_empty(), &mut group.op) {
-                let all: Vec<&Tensor> = std::iter::once(&*values).chain(&more).collect();
-                *values = Tensor::cat(&all, 0);
+            match &mut group.op {
+                Op::Set(values) | Op::Add(values) if !more.is_empty() => {
+                    let all: Vec<&Tensor> = std::iter::once(&*values).chain(&more).collect();
+                    *values = Tensor::cat(&all, 0);
+                }
+                Op::Pull(pull) => {
+                    let values = pull.values(self.at.site).to_device(device).to_kind(kind);
+                    group.op = Op::Set(values);
+                }
+                _ => {}
             }
+            let column =
+                |f: fn(&(i64, i64, i64)) -> i64| upload(&group.places.iter().map(f).collect::<Vec<_>>(), device);
+            let keys = match &group.op {
+                Op::Knockout(keys) => Some(upload(keys, device)),
+                _ => None,
+            };
+            group.on_device =
+                Some(OnDevice { row: column(|p| p.0), pos: column(|p| p.1), head: column(|p| p.2), keys });
         }
     }
 
@@ -120,38 +164,46 @@ impl Point {
     /// Writes one group at those of its places that `act` covers. `act` is this pass's own copy.
     fn write(&self, group: &Group, inside: &[i64], first_pos: i64, act: &mut Tensor) {
         let device = act.device();
-        let column = |f: &dyn Fn(&(i64, i64, i64)) -> i64| {
-            let column: Vec<i64> = inside.iter().map(|&i| f(&group.places[i as usize])).collect();
-            Some(Tensor::from_slice(&column).to_device(device))
-        };
-        let (row, pos, head) = (column(&|p| p.0), column(&|p| p.1 - first_pos), column(&|p| p.2));
+        let OnDevice { row, pos, head, keys } = group.on_device.as_ref().expect("the point is closed");
+        // All of them, but for attention sites of prompts so long that destinations come in chunks.
+        let some = (inside.len() < group.places.len()).then(|| upload(inside, device));
+        let pick = |all: &Tensor| some.as_ref().map_or_else(|| all.shallow_clone(), |some| all.index_select(0, some));
+        let (row, dest, head) = (pick(row), pick(pos), pick(head));
+        let pos = &dest - first_pos;
         let index = match (self.at.site.is_attention(), self.at.site.head_axis()) {
-            (true, _) => vec![row, head, pos],
-            (false, Some(_)) => vec![row, pos, head],
-            (false, None) => vec![row, pos],
-        };
-        let pick = |values: &Tensor| match inside.len() == group.places.len() {
-            true => values.to_kind(act.kind()),
-            false => values.index_select(0, &Tensor::from_slice(inside).to_device(device)).to_kind(act.kind()),
+            (true, _) => vec![Some(row), Some(head), Some(pos)],
+            (false, Some(_)) => vec![Some(row), Some(pos), Some(head)],
+            (false, None) => vec![Some(row), Some(pos)],
         };
         let old = act.index(&index);
         let new = match &group.op {
             Op::Zero => old.zeros_like(),
-            Op::Set(values) => pick(values),
-            Op::Add(values) => &old + pick(values),
+            Op::Set(values) => pick(values).to_kind(act.kind()),
+            Op::Add(values) => &old + pick(values).to_kind(act.kind()),
             Op::Scale(factor) => &old * *factor,
-            Op::Knockout(keys) => {
-                let keys = Tensor::from_slice(keys).to_device(device);
-                old.index_fill(1, &keys, f64::NEG_INFINITY)
-            }
+            Op::Knockout(_) => old.index_fill(1, keys.as_ref().expect("a knockout's keys"), f64::NEG_INFINITY),
+            Op::Pull(_) => unreachable!("closing turns these into Set"),
         };
         let new = if self.at.site.is_attention() {
-            let dest = column(&|p| p.1).expect("a column");
             new.where_self(&allowed(&dest, old.size()[1], self.window, device), &old)
         } else {
             new
         };
         let _ = act.index_put_(&index, &new, false);
+    }
+}
+
+impl Pull {
+    /// `[place, width]`.
+    fn values(&self, site: Site) -> Tensor {
+        let device = self.act.device();
+        let column = |f: fn(&(i64, i64)) -> i64| Some(upload(&self.from.iter().map(f).collect::<Vec<_>>(), device));
+        let (pos, head) = (column(|from| from.0), column(|from| from.1));
+        match (site.is_attention(), site.head_axis()) {
+            (true, _) => self.act.index(&[head, pos]),
+            (false, Some(_)) => self.act.index(&[pos, head]),
+            (false, None) => self.act.index(&[pos]),
+        }
     }
 }
 

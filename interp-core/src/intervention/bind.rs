@@ -8,13 +8,14 @@ use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use super::apply::{Op, Point};
+use super::apply::{Op, Point, Pull};
 use super::donors::Donors;
+use super::places::{Place, changed, refuse, resolve};
 use super::{Edit, Intervention};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::prompt::{Prompt, paired_positions};
+use crate::prompt::Prompt;
 use crate::site::{Axis, HeadAxis, HookPoint, Site};
 
 /// What a binding needs to know besides the interventions.
@@ -53,6 +54,17 @@ pub struct Frontier {
     pub pos: usize,
 }
 
+/// Where a set of interventions begins to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// First hook point at which it changes anything.
+    pub at: HookPoint,
+    /// Smallest base position it changes.
+    pub pos: usize,
+    /// Smallest source position it takes from, for a patch.
+    pub source_pos: Option<usize>,
+}
+
 /// Interventions bound to a prompt, one set per row. A hook: row 0 stays clean and edited rows enter the pass, as copies of
 /// it, where they are first edited.
 #[derive(Debug)]
@@ -65,21 +77,13 @@ pub struct Edits {
 /// A cell's number, which `noise` depends on, and what the cell changes.
 pub type CellSet<'a> = (usize, &'a [Intervention]);
 
-/// One activation vector to change: its position, its head (0 at sites without heads), and the matching source position.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    pos: usize,
-    head: usize,
-    source_pos: Option<usize>,
-}
-
 impl Edits {
     /// Binds one set of interventions per cell; the row of the pass that carries set `i` is found by [`Edits::row_of`]. A set
     /// that causality makes null gets no row: its effect is exactly 0.
     pub fn bind(sets: &[CellSet<'_>], prompt: &Prompt, donors: &Donors<'_>, context: &Context<'_>) -> Result<Self> {
         let mut bound = Vec::with_capacity(sets.len());
         for (_, set) in sets {
-            let places = set.iter().map(|one| resolve(one, prompt, donors, context)).collect::<Result<Vec<_>>>()?;
+            let places = changed_by(set, prompt, donors, context)?;
             let first = set.iter().zip(&places).filter(|(_, p)| !p.is_empty()).map(|(one, _)| one.at.order()).min();
             bound.push((first, places));
         }
@@ -91,13 +95,29 @@ impl Edits {
             edits.row_of[i] = Some(n as i64 + 1);
             edits.add(sets[i], &bound[i].1, &[n as i64 + 1], prompt, donors, context)?;
         }
-        edits.close();
+        edits.close(context);
         Ok(edits)
     }
 
     /// Finds every mistake that binding would find in the prompts and selectors, without any run.
     pub fn check(set: &[Intervention], prompt: &Prompt, source: Option<&Prompt>, context: &Context<'_>) -> Result<()> {
-        set.iter().try_for_each(|one| resolve_with(one, prompt, source, false, context).map(drop))
+        set.iter().try_for_each(|one| resolve(one, prompt, source, false, context).map(drop))
+    }
+
+    /// Where a set begins to act, found from the prompts alone, with base and source on the same weights; `None` when
+    /// causality makes the set null.
+    pub fn reach(
+        set: &[Intervention],
+        prompt: &Prompt,
+        source: Option<&Prompt>,
+        context: &Context<'_>,
+    ) -> Result<Option<Reach>> {
+        let places = changed(set, prompt, source, true, context)?;
+        let acting = set.iter().zip(&places).filter(|(_, places)| !places.is_empty());
+        let Some(at) = acting.map(|(one, _)| one.at).min_by_key(|at| at.order()) else { return Ok(None) };
+        let places = || places.iter().flatten();
+        let source_pos = places().filter_map(|place| place.source_pos).min();
+        Ok(places().map(|place| place.pos).min().map(|pos| Reach { at, pos, source_pos }))
     }
 
     /// Binds one set of interventions to all `rows` rows that a pass starts with; no row is appended.
@@ -108,11 +128,11 @@ impl Edits {
         donors: &Donors<'_>,
         context: &Context<'_>,
     ) -> Result<Self> {
-        let places = set.1.iter().map(|one| resolve(one, prompt, donors, context)).collect::<Result<Vec<_>>>()?;
+        let places = changed_by(set.1, prompt, donors, context)?;
         let rows: Vec<i64> = (0..rows as i64).collect();
         let mut edits = Self { points: BTreeMap::new(), row_of: vec![Some(0)], frontier: None };
         edits.add(set, &places, &rows, prompt, donors, context)?;
-        edits.close();
+        edits.close(context);
         Ok(edits)
     }
 
@@ -172,127 +192,23 @@ impl Edits {
     }
 
     /// Settles how many rows the pass has after each point.
-    fn close(&mut self) {
+    fn close(&mut self, context: &Context<'_>) {
         let mut rows = 0;
         for point in self.points.values_mut() {
             rows = rows.max(point.max_row() + 1);
-            point.close(rows);
+            point.close(rows, context.device, context.kind);
         }
     }
 }
 
-/// Checks one intervention and lists the places it changes, leaving out those that causality makes null.
-fn resolve(one: &Intervention, prompt: &Prompt, donors: &Donors<'_>, context: &Context<'_>) -> Result<Vec<Place>> {
-    resolve_with(one, prompt, donors.source.map(|(source, _)| source), donors.same_weights, context)
-}
-
-/// [`resolve`], from the source prompt alone.
-fn resolve_with(
-    one: &Intervention,
+/// The places that each intervention of a set changes, with the donors at hand.
+fn changed_by(
+    set: &[Intervention],
     prompt: &Prompt,
-    source: Option<&Prompt>,
-    same_weights: bool,
+    donors: &Donors<'_>,
     context: &Context<'_>,
-) -> Result<Vec<Place>> {
-    let (config, site) = (context.config, one.at.site);
-    if one.at.site.is_per_layer() && one.at.layer >= config.n_layers {
-        let problem = format!("the model has layers 0..{}", config.n_layers);
-        return Err(refuse("layer", one.at.layer, problem, "layers count from 0"));
-    }
-    let n_heads = match site.head_axis() {
-        Some(HeadAxis::Query) => config.n_heads,
-        Some(HeadAxis::Kv) => config.n_kv_heads,
-        None => 1,
-    };
-    let heads = match (&one.heads, site.head_axis()) {
-        (Some(_), None) => {
-            return Err(refuse(
-                "site",
-                site,
-                "has no heads to select".into(),
-                "leave the heads out, or use z or result",
-            ));
-        }
-        (Some(heads), Some(axis)) => {
-            if let Some(head) = heads.iter().find(|&&head| head >= n_heads) {
-                let problem = format!("`{site}` has {} heads 0..{n_heads}", axis.name());
-                return Err(refuse("head", format!("L{}.H{head}", one.at.layer), problem, "heads count from 0"));
-            }
-            heads.clone()
-        }
-        (None, _) => (0..n_heads).collect(),
-    };
-    let only_scores = matches!(one.edit, Edit::Knockout { .. } | Edit::UniformAttention);
-    if only_scores && site != Site::Scores {
-        let problem = format!("acts on attention scores, not on `{site}`");
-        return Err(refuse("edit", one.edit.name(), problem, "use --site scores"));
-    }
-    if site.is_attention() && matches!(one.edit, Edit::Mean | Edit::Noise(_) | Edit::Add { .. }) {
-        let problem = format!("is not defined on `{site}`, whose width is the prompt's length");
-        return Err(refuse("edit", one.edit.name(), problem, "use zero, scale, patch, knockout or uniform-attention"));
-    }
-
-    let positions = prompt.positions(&one.positions, context.trial)?;
-    let source = match (&one.edit, source) {
-        (Edit::Patch, None) => {
-            return Err(refuse(
-                "edit",
-                "patch",
-                format!("{} has no source prompt", context.trial),
-                "give each trial a `source`, or choose another edit",
-            ));
-        }
-        (Edit::Patch, Some(source)) => {
-            let name = |part: &str| format!("{} ({part})", context.trial);
-            let (base, donor) = (name("base"), name("source"));
-            let (_, found) = paired_positions((prompt, &base), (source, &donor), &one.positions)?;
-            Some((source, found))
-        }
-        _ => None,
-    };
-    if let Some((source, _)) = &source
-        && site.is_attention()
-        && source.tokens.len() != prompt.tokens.len()
-    {
-        let problem =
-            format!("{}: base has {} tokens, source {}", context.trial, prompt.tokens.len(), source.tokens.len());
-        return Err(refuse("site", site, problem, "patching attention needs prompts of equal length"));
-    }
-
-    if let Edit::Knockout { keys } = &one.edit {
-        let keys = prompt.positions(keys, context.trial)?;
-        let window = config.windows[one.at.layer];
-        let seen = |pos: usize| window.map_or(0, |window| (pos + 1).saturating_sub(window))..=pos;
-        let blind = |pos: &&usize| seen(**pos).all(|key| keys.binary_search(&key).is_ok());
-        if let Some(pos) = positions.iter().find(blind) {
-            let problem = format!("{}: position {pos} would have nothing left to attend to", context.trial);
-            return Err(refuse("edit", "knockout", problem, "leave at least one key: choose a smaller --from"));
-        }
-        if !positions.iter().any(|&pos| keys.iter().any(|key| seen(pos).contains(key))) {
-            let problem = format!("{}: none of the queries can see any of the keys anyway", context.trial);
-            return Err(refuse("edit", "knockout", problem, "a position attends to itself and to earlier ones only"));
-        }
-    }
-
-    let last = prompt.tokens.len() - 1;
-    let same =
-        source.as_ref().filter(|_| same_weights).map(|(source, _)| common_prefix(&prompt.tokens, &source.tokens));
-    let null = |pos: usize, source_pos: Option<usize>| {
-        // Past the last layer's keys and values, only the position that is read reaches the logits.
-        let top = site == Site::LnFinal || (site.is_per_layer() && one.at.layer + 1 == config.n_layers);
-        let unread = pos != last && top && !site.feeds_keys();
-        // Before the prompts differ, the same weights make the same activations.
-        let equal = source_pos == Some(pos) && same.is_some_and(|prefix| pos < prefix);
-        unread || equal
-    };
-    let mut places = Vec::with_capacity(positions.len() * heads.len());
-    for (i, &pos) in positions.iter().enumerate() {
-        let source_pos = source.as_ref().map(|(_, found)| found[i]);
-        if !null(pos, source_pos) {
-            places.extend(heads.iter().map(|&head| Place { pos, head, source_pos }));
-        }
-    }
-    Ok(places)
+) -> Result<Vec<Vec<Place>>> {
+    changed(set, prompt, donors.source.map(|(source, _)| source), donors.same_weights, context)
 }
 
 /// What to write at the places, `repeat` times over (once per row that shares the set).
@@ -323,19 +239,12 @@ fn values(
                 missed: places.len(),
             })?;
             let first = run.cache().first_pos(at);
-            let index = |f: &dyn Fn(&Place) -> usize| {
-                Tensor::from_slice(&places.iter().map(|place| f(place) as i64).collect::<Vec<_>>())
-                    .to_device(act.device())
+            let from = |place: &Place| {
+                let pos = place.source_pos.expect("a patch has source positions") - first;
+                (pos as i64, place.head as i64)
             };
-            let pos = index(&|place| place.source_pos.expect("a patch has source positions") - first);
-            let head = index(&|place| place.head);
-            let act = act.get(0);
-            let found = match (at.site.is_attention(), at.site.head_axis()) {
-                (true, _) => act.index(&[Some(head), Some(pos)]),
-                (false, Some(_)) => act.index(&[Some(pos), Some(head)]),
-                (false, None) => act.index(&[Some(pos)]),
-            };
-            Op::Set(found.to_device(context.device).to_kind(context.kind).repeat([repeat as i64, 1]))
+            let from: Vec<(i64, i64)> = places.iter().map(from).collect();
+            Op::Pull(Pull { act: act.get(0), from: from.repeat(repeat) })
         }
         Edit::Mean | Edit::Noise(_) => {
             let moments = donors.moments.ok_or_else(|| {
@@ -403,11 +312,6 @@ fn site_width(site: Site, config: &ModelConfig) -> i64 {
     width as i64
 }
 
-/// Number of leading tokens two prompts share.
-pub fn common_prefix(a: &[i64], b: &[i64]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
 /// Noise depends on what it is for and on nothing else, so that splits, resumes and reruns agree.
 fn noise_key(context: &Context<'_>, cell: usize, at: HookPoint, place: &Place) -> [u8; 32] {
     let text = format!("{}\0{}\0{cell}\0{at}\0{}\0{}", context.seed, context.trial, place.pos, place.head);
@@ -416,8 +320,4 @@ fn noise_key(context: &Context<'_>, cell: usize, at: HookPoint, place: &Place) -
 
 fn gaussian(key: &[u8; 32], n: usize) -> Vec<f64> {
     StandardNormal.sample_iter(ChaCha8Rng::from_seed(*key)).take(n).collect()
-}
-
-fn refuse(what: &'static str, value: impl ToString, problem: String, hint: &str) -> Error {
-    Error::Selector { what, value: value.to_string(), problem, hint: Some(hint.into()) }
 }

@@ -6,7 +6,6 @@ use std::str::FromStr;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::intervention::Intervention;
-use crate::prompt::Prompt;
 use crate::scores::GridAxis;
 use crate::site::{HeadAxis, HeadRef, HookPoint, Positions};
 use crate::sweep::Sweep;
@@ -118,12 +117,6 @@ impl Sweep {
                 span => vec![span.clone()],
             })
             .collect()
-    }
-
-    /// The first position of a prompt that any cell names.
-    pub(crate) fn first_position(&self, prompt: &Prompt, trial: &str) -> Result<usize> {
-        let firsts = self.positions.iter().map(|selector| Ok(prompt.positions(selector, trial)?[0]));
-        Ok(firsts.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0))
     }
 
     /// Axes of the result. `first` is any trial: a grid over all positions needs trials of equal length.

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::report::TrialReport;
 use crate::error::Result;
 use crate::scores::ScoreGrid;
 
@@ -11,8 +12,8 @@ pub trait Sink {
     fn begin(&mut self, n_trials: usize) -> Result<()>;
     /// Whether this trial is already there from an interrupted run and need not be computed.
     fn has(&self, index: usize) -> bool;
-    /// The finished grid of one trial. `Break` stops the run after this trial.
-    fn trial(&mut self, index: usize, grid: &ScoreGrid) -> Result<ControlFlow<()>>;
+    /// The finished grid of one trial, and what it cost. `Break` stops the run after this trial.
+    fn trial(&mut self, index: usize, grid: &ScoreGrid, report: &TrialReport) -> Result<ControlFlow<()>>;
     /// A trial that was refused, with the reason.
     fn skip(&mut self, index: usize, reason: &str) -> Result<ControlFlow<()>>;
     /// Called once after the last trial (not after a `Break`).

@@ -4,27 +4,14 @@
 use tch::Tensor;
 
 use super::Sweep;
-use super::grid::Cell;
+use super::split::Wave;
 use crate::cache::CleanRun;
 use crate::decoder::{Decoder, Start};
-use crate::device::free_host_memory;
-use crate::error::{Error, Result};
-use crate::guard::catch_torch;
-use crate::intervention::{CellSet, Context, Donors, Edits};
+use crate::error::Result;
+use crate::intervention::{CellSet, Context, Donors, Edit, Edits, Intervention};
 use crate::metric::Readout;
-use crate::site::HookPoint;
+use crate::site::{Positions, Site};
 use crate::trial::Trial;
-
-/// Positions that share a wave: short suffixes must not pay for long ones.
-const NEIGHBOURS: usize = 8;
-
-/// Cells that run together.
-#[derive(Debug)]
-pub(super) struct Wave {
-    /// Lowest layer that any of its cells can change.
-    pub(super) layer: usize,
-    cells: Vec<Cell>,
-}
 
 /// Everything the waves of one trial share.
 #[derive(Debug, Clone, Copy)]
@@ -32,77 +19,70 @@ pub(super) struct Run<'a> {
     pub(super) decoder: &'a Decoder,
     pub(super) trial: &'a Trial,
     pub(super) base: &'a CleanRun,
-    pub(super) donors: &'a Donors<'a>,
+    pub(super) donors: Donors<'a>,
     pub(super) readout: &'a Readout,
     pub(super) seed: u64,
 }
 
-/// Groups cells of neighbouring positions, then cuts groups into waves of at most `max_rows` rows, by layers.
-pub(super) fn split(mut cells: Vec<Cell>, max_rows: usize) -> Vec<Wave> {
-    cells.sort_by_key(|cell| (cell.pos / NEIGHBOURS, cell.layer, cell.index));
-    let mut waves: Vec<Wave> = Vec::new();
-    let mut group = usize::MAX;
-    for cell in cells {
-        let here = cell.pos / NEIGHBOURS;
-        match waves.last_mut() {
-            // The clean row takes one.
-            Some(wave) if here == group && wave.cells.len() + 1 < max_rows => wave.cells.push(cell),
-            _ => waves.push(Wave { layer: cell.layer, cells: vec![cell] }),
-        }
-        group = here;
-    }
-    waves
+/// What a wave ran, with the numbers still where it ran.
+pub(super) struct Found {
+    /// Cells and the rows that carried them; `None` for a cell that causality makes null.
+    pub(super) cells: Vec<(usize, Option<usize>)>,
+    /// Rows of the controls.
+    pub(super) controls: Vec<usize>,
+    /// `[metric, row]`; row 0 is clean. `None` when all cells are null and nothing had to run.
+    pub(super) values: Option<Tensor>,
 }
 
-/// Hook points that the waves edit, each once.
-pub(super) fn points(waves: &[Wave]) -> Vec<HookPoint> {
-    let sets = waves.iter().flat_map(|wave| &wave.cells).flat_map(|cell| &cell.set);
-    let mut points: Vec<HookPoint> = sets.map(|one| one.at).collect();
-    points.sort_by_key(|at| at.order());
-    points.dedup();
-    points
+impl Wave {
+    /// Rows that carry unedited copies of row 0 among the edited ones, to see what it does to a row to be one of many. Each
+    /// comes with the cell before which it enters; at most 1 % of the cells, or two.
+    fn controls(&self) -> Vec<(usize, Intervention)> {
+        let n = self.cells.len();
+        let wanted = (n / 100).max(2).min(n.div_ceil(8));
+        let before = (0..wanted).map(|i| (2 * i + 1) * n / (2 * wanted));
+        let control = |cell: usize| {
+            let at = self.cells[cell].set.first()?.at;
+            // A product with 1 is the value itself, and the last position is never before the wave's own first.
+            Some((
+                cell,
+                Intervention { at, heads: None, positions: Positions::Index(vec![-1]), edit: Edit::Scale(1.0) },
+            ))
+        };
+        before.filter_map(control).collect()
+    }
 }
 
 impl Run<'_> {
-    /// δ of every metric for every cell of a wave. Out of memory halves the wave and tries again.
-    pub(super) fn wave(&self, wave: Wave) -> Result<Vec<(usize, Vec<f64>)>> {
-        match catch_torch("a sweep's wave", || self.try_wave(&wave)) {
-            Err(Error::Torch { message, .. }) if wave.cells.len() > 1 && is_out_of_memory(&message) => {
-                let Wave { layer, cells: mut first } = wave;
-                let second = first.split_off(first.len() / 2);
-                let mut deltas = self.wave(Wave { layer, cells: first })?;
-                // The second half may begin higher, but only layers recorded by the clean run can be resumed from.
-                deltas.extend(self.wave(Wave { layer, cells: second })?);
-                Ok(deltas)
-            }
-            other => other,
-        }
-    }
-
-    fn try_wave(&self, wave: &Wave) -> Result<Vec<(usize, Vec<f64>)>> {
+    /// Runs the cells of a wave in one pass.
+    pub(super) fn wave(&self, wave: &Wave) -> Result<Found> {
         let decoder = self.decoder;
-        let sets: Vec<CellSet<'_>> = wave.cells.iter().map(|cell| (cell.index, cell.set.as_slice())).collect();
-        let mut edits = Edits::bind(&sets, &self.trial.base, self.donors, &self.context())?;
-        let rows: Vec<Option<i64>> = (0..sets.len()).map(|i| edits.row_of(i)).collect();
-        let Some(frontier) = edits.frontier() else {
-            return Ok(wave.cells.iter().map(|cell| (cell.index, vec![0.0; self.readout.n_metrics()])).collect());
-        };
+        let controls = wave.controls();
+        let mut sets: Vec<CellSet<'_>> = Vec::with_capacity(wave.cells.len() + controls.len());
+        let mut is_control = Vec::with_capacity(sets.capacity());
+        for (i, cell) in wave.cells.iter().enumerate() {
+            let here = controls.iter().filter(|(before, _)| *before == i);
+            sets.extend(here.map(|(_, control)| (usize::MAX, std::slice::from_ref(control))));
+            is_control.resize(sets.len(), true);
+            sets.push((cell.index, cell.set.as_slice()));
+            is_control.push(false);
+        }
+        let mut edits = Edits::bind(&sets, &self.trial.base, &self.donors, &self.context())?;
+        let rows: Vec<Option<usize>> = (0..sets.len()).map(|i| edits.row_of(i).map(|row| row as usize)).collect();
+        let frontier =
+            edits.frontier().filter(|_| rows.iter().zip(&is_control).any(|(row, control)| row.is_some() && !control));
+        let mut cells = Vec::with_capacity(wave.cells.len());
+        let mut controls = Vec::new();
+        for (((index, _), row), is_control) in sets.iter().zip(rows).zip(is_control) {
+            if is_control { controls.extend(row) } else { cells.push((*index, row)) }
+        }
+        let Some(frontier) = frontier else { return Ok(Found { cells, controls, values: None }) };
 
         let past = self.base.past().before(frontier.pos);
         let start = self.base.resume(decoder, wave.layer, frontier.pos, &past);
         let values = self.measure(start, &mut edits);
         edits.finish()?;
-        let values: Vec<Vec<f64>> = Vec::try_from(values).expect("metrics are a matrix of f64");
-        Ok(wave
-            .cells
-            .iter()
-            .zip(rows)
-            .map(|(cell, row)| {
-                // A set that causality makes null never ran: its effect is exactly 0.
-                let delta = |values: &Vec<f64>| row.map_or(0.0, |row| values[0] - values[row as usize]);
-                (cell.index, values.iter().map(delta).collect())
-            })
-            .collect())
+        Ok(Found { cells, controls, values: Some(values) })
     }
 
     /// Runs to the logits and measures: `[metric, row]`.
@@ -113,20 +93,22 @@ impl Run<'_> {
         self.readout.measure(&logits.squeeze_dim(1))
     }
 
-    /// Metrics of an unedited run, from its final residual stream.
-    /// `kl` is against the base run.
-    pub(super) fn unedited(&self, run: &CleanRun) -> Vec<f64> {
-        let resid = Tensor::cat(&[self.base.resid(), run.resid()], 0);
-        let logits = self.decoder.unembed(&resid, 0, self.readout.tokens().as_deref(), &mut ());
-        let values = self.readout.measure(&logits.squeeze_dim(1)).select(1, 1);
-        Vec::try_from(values).expect("one f64 per metric")
+    /// Metrics of the unedited runs of base and source, from their final residual streams. `kl` is against the base run.
+    pub(super) fn unedited(&self) -> (Vec<f64>, Option<Vec<f64>>) {
+        let source = self.donors.source.map(|(_, run)| run);
+        let resids: Vec<&Tensor> = std::iter::once(self.base).chain(source).map(CleanRun::resid).collect();
+        let logits = self.decoder.unembed(&Tensor::cat(&resids, 0), 0, self.readout.tokens().as_deref(), &mut ());
+        let values = self.readout.measure(&logits.squeeze_dim(1));
+        let values: Vec<Vec<f64>> = Vec::try_from(values).expect("metrics are a matrix of f64");
+        let of_run = |run: usize| values.iter().map(|values| values[run]).collect();
+        (of_run(0), source.map(|_| of_run(1)))
     }
 
     /// δ of one cell by a plain full pass: no resume, no growth, nothing shared but the decoder itself.
     pub(super) fn plain(&self, set: CellSet<'_>) -> Result<Vec<f64>> {
         let tokens = &self.trial.base.tokens;
         let last = tokens.len() - 1;
-        let mut edits = Edits::bind_in_place(set, 1, &self.trial.base, self.donors, &self.context())?;
+        let mut edits = Edits::bind_in_place(set, 1, &self.trial.base, &self.donors, &self.context())?;
         let edited = self.decoder.forward(self.decoder.embed(tokens), last..last + 1, &mut &mut edits);
         let edited = self.decoder.unembed(&edited, last, self.readout.tokens().as_deref(), &mut edits);
         edits.finish()?;
@@ -143,22 +125,25 @@ impl Run<'_> {
 }
 
 impl Sweep {
-    /// Rows one wave may have: as told, or as many as a quarter of the free memory holds.
-    pub(super) fn wave_rows(&self, decoder: &Decoder, trial: &Trial) -> usize {
+    /// Rows that a wave from a position on may have: as told, or as many as a quarter of the `free` bytes holds.
+    pub(super) fn wave_rows(&self, decoder: &Decoder, trial: &Trial, pos: usize, free: Option<u64>) -> usize {
         let config = decoder.config();
-        let (n_pos, n_src) = (trial.base.tokens.len(), trial.base.tokens.len());
-        // What a block holds at once, in numbers per position and row: gate, up and their product; queries and outputs;
-        // a few copies of the residual stream; scores and pattern in two precisions.
-        let width =
-            3 * config.d_mlp + 4 * config.n_heads * config.d_head + 8 * config.d_model + 4 * config.n_heads * n_src;
-        let bytes = (width * n_pos * decoder.kind().elt_size_in_bytes()).max(1);
-        let fits = free_host_memory().map_or(usize::MAX, |free| (free as usize / 4) / bytes);
+        let n_src = trial.base.tokens.len();
+        let z = config.n_heads * config.d_head;
+        // What a layer holds at once, in numbers per row and position: z, and a few copies of the residual stream …
+        let edited = match self.site {
+            // … and what is only formed whole, and twice, where it is edited.
+            Site::MlpPre | Site::MlpPost => 4 * config.d_mlp,
+            Site::Result => 3 * config.n_heads * config.d_model,
+            site if site.is_attention() || site.head_axis().is_some() => 6 * z,
+            _ => 0,
+        };
+        let width = edited + 2 * z + 8 * config.d_model;
+        // … and in numbers per row: scores and pattern of at least one destination, in two precisions.
+        let fixed = 4 * config.n_heads * n_src;
+        let bytes = decoder.kind().elt_size_in_bytes();
+        let row = ((width * (n_src - pos) + fixed) * bytes).max(1);
+        let fits = free.map_or(usize::MAX, |free| (free as usize / 4) / row);
         self.max_rows.unwrap_or(fits).max(2)
     }
-}
-
-fn is_out_of_memory(message: &str) -> bool {
-    message.contains("out of memory")
-        || message.contains("not enough memory")
-        || message.contains("DefaultCPUAllocator")
 }

@@ -152,7 +152,7 @@ fn wave(decoder: &Decoder, base: Vec<i64>, source: Vec<i64>, dtype: Dtype) -> in
         seed: 0,
     };
     let models = Models { base: decoder, moments: None };
-    let grid = sweep.trial(models, &sweep.axes(config, &trial)?, &trial)?;
+    let (grid, _) = sweep.trial(models, &sweep.axes(config, &trial)?, &trial)?;
     let deltas = &grid.values[0];
     let largest = deltas.iter().fold(0.0f64, |a, b| a.max(b.abs()));
     let size = grid.clean[0].abs().max(largest);

@@ -1,0 +1,121 @@
+//! The precision part of the noise floor: a few cells that the sweep has run, run once more one precision up.
+
+use std::collections::BTreeMap;
+
+use interp_core::Result;
+use interp_core::decoder::Decoder;
+use interp_core::device::{Precision, Weights, device_name, free_memory};
+use interp_core::export::NoiseFloor;
+use interp_core::sweep::{Models, Sample};
+use interp_core::{Error, guard};
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::Prepared;
+use crate::interrupt;
+use crate::progress::bar;
+
+/// How the precision was measured, or why it was not.
+pub struct Reference {
+    /// `run.json`'s word for it.
+    pub record: Value,
+    /// Why it was not measured although it was asked for and could have been.
+    pub failed: Option<String>,
+}
+
+/// What became of the measurement.
+pub enum Outcome {
+    /// It is done, or cannot be done.
+    Done(Reference),
+    /// Ctrl-C: nothing is lost, and the next start begins here.
+    Interrupted,
+}
+
+impl Reference {
+    /// Not measured, for a reason that is no surprise.
+    pub fn none(why: &str) -> Self {
+        Self { record: json!({ "unmeasured": why }), failed: None }
+    }
+}
+
+/// Sets `precision` and `correlation` of the floors, one per metric, from a sample of the `effects [metric, cell]` of the
+/// trials that ran. A failure is no reason to lose a finished sweep: it is recorded instead.
+pub fn measure(
+    prepared: &Prepared,
+    models: Models<'_>,
+    effects: &BTreeMap<usize, Vec<f32>>,
+    floors: &mut [NoiseFloor],
+) -> Outcome {
+    match compare(prepared, models, effects, floors) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            Outcome::Done(Reference { failed: Some(error.to_string()), ..Reference::none(&error.to_string()) })
+        }
+    }
+}
+
+fn compare(
+    prepared: &Prepared,
+    models: Models<'_>,
+    effects: &BTreeMap<usize, Vec<f32>>,
+    floors: &mut [NoiseFloor],
+) -> Result<Outcome> {
+    let Some(dtype) = prepared.model.precision.dtype.above() else {
+        return Ok(Outcome::Done(Reference::none("nothing is above f64")));
+    };
+    let trials = &prepared.trials.trials;
+    let done: Vec<usize> = effects.keys().copied().collect();
+    let samples = prepared.sweep.sample(models.base.config(), trials, &done)?;
+    if samples.is_empty() {
+        return Ok(Outcome::Done(Reference::none("no cell had to run: each is exactly 0")));
+    }
+    let decoder = load(prepared, Precision { dtype, weights: Weights::File }, models.base.device())?;
+    // The same replacement values: what is compared is the precision of the passes.
+    let above = Models { base: &decoder, moments: models.moments };
+    let axes = &prepared.plan.layout.axes;
+    let n_cells: usize = axes.iter().map(|axis| axis.labels.len()).product();
+    let mut pairs = vec![(Vec::new(), Vec::new()); floors.len()];
+    let bar = bar(samples.len(), "trials of the noise floor");
+    for Sample { trial, cells } in &samples {
+        if interrupt::requested() {
+            return Ok(Outcome::Interrupted);
+        }
+        let grid = prepared.sweep.cells_of(above, axes, &trials[*trial], cells)?;
+        for (metric, (ours, reference)) in pairs.iter_mut().enumerate() {
+            ours.extend(cells.iter().map(|cell| f64::from(effects[trial][metric * n_cells + cell])));
+            reference.extend(cells.iter().map(|&cell| grid.values[metric][cell]));
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    for (floor, (ours, reference)) in floors.iter_mut().zip(&pairs) {
+        *floor = floor.against(ours, reference);
+    }
+    let record = json!({
+        "dtype": dtype.to_string(),
+        "device": device_name(decoder.device()),
+        "trials": samples.iter().map(|sample| &trials[sample.trial].id).collect::<Vec<_>>(),
+        "n_cells": samples.iter().map(|sample| sample.cells.len()).sum::<usize>(),
+    });
+    Ok(Outcome::Done(Reference { record, failed: None }))
+}
+
+/// The same checkpoint beside the one that is loaded: weights stay in the memory map and are converted product by product. A
+/// GPU that has no room for them leaves the work to the CPU.
+fn load(prepared: &Prepared, precision: Precision, device: Device) -> Result<Decoder> {
+    let checkpoint = &prepared.model.checkpoint;
+    let stored = checkpoint.stored_dtypes();
+    let total: u64 = stored.values().sum();
+    let copied = |device: Device| match precision.storage(&stored, device) {
+        Some(kind) => total / 2 * kind.elt_size_in_bytes() as u64,
+        None if device == Device::Cpu => 0,
+        None => total,
+    };
+    // A quarter more, for the passes themselves.
+    let fits = |device: Device| free_memory(device).is_none_or(|free| copied(device) / 4 * 5 < free);
+    let device = [device, Device::Cpu].into_iter().find(|&device| fits(device)).ok_or_else(|| {
+        let problem = format!("f16 weights take {:.1} GB in {}", copied(Device::Cpu) as f64 / 1e9, precision.dtype);
+        Error::File { path: checkpoint.dir().into(), problem, hint: None }
+    })?;
+    guard::catch_torch("loading weights for the noise floor", || Decoder::load(checkpoint, device, precision))
+}
