@@ -6,6 +6,7 @@ mod capture;
 mod checkpoint;
 mod cli;
 mod common;
+mod donor;
 mod export;
 mod generate;
 mod hooks;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 20] = [
+const IMPORTS: [(&str, &str); 21] = [
     ("cache", "decoder, device, hooks, site"),
     ("checkpoint", "config, error, hub"),
     ("config", "error"),
@@ -27,7 +27,11 @@ const IMPORTS: [(&str, &str); 20] = [
     ("scores", "error"),
     ("site", "error"),
     ("stats", "error"),
-    ("sweep", "cache, config, decoder, device, error, guard, intervention, metric, scores, site, trial"),
+    (
+        "sweep",
+        "cache, config, decoder, device, error, guard, intervention, metric, prompt, scores, site, transfer, trial",
+    ),
+    ("transfer", "cache, config, decoder, error, site"),
     ("trial", "error, prompt, site"),
 ];
 

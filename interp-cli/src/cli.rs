@@ -227,7 +227,8 @@ pub struct SweepArgs {
     /// Take everything but --out from the run.json of an earlier sweep
     #[arg(long, value_name = "RUN.JSON", conflicts_with_all = [
         "model", "trials", "site", "edit", "from", "to", "grid", "positions", "layers", "heads", "swap", "metric",
-        "target", "max_rows", "seed", "dtype", "weights", "device",
+        "target", "max_rows", "seed", "dtype", "weights", "device", "source_model", "layer_map", "head_map", "map",
+        "calibrate",
     ])]
     pub spec: Option<PathBuf>,
     /// Output folder; the same command on the same folder resumes
@@ -292,9 +293,33 @@ pub struct SweepFlags {
     /// Seed of noise and of the bootstrap
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// The other model, if any.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// How to compute.
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+/// Flags of a sweep whose patches come from another checkpoint.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Another checkpoint as donor")]
+pub struct SourceArgs {
+    /// Checkpoint that patches take from; it runs the source prompts, or the base prompts of trials without a source
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub source_model: Option<String>,
+    /// Which donor layer stands for which: `relative` depth, or a JSON file [0,0,1,…] with one per layer
+    #[arg(long, value_name = "relative|FILE", requires = "source_model")]
+    pub layer_map: Option<String>,
+    /// Which donor head stands for which: `relative`, or a JSON file [0,0,1,…], or one such list per layer
+    #[arg(long, value_name = "relative|FILE", requires = "source_model")]
+    pub head_map: Option<String>,
+    /// How vectors are carried over: raw (the default), procrustes or ridge[:LAMBDA], fitted per layer and head
+    #[arg(long, value_name = "MAP", requires = "source_model")]
+    pub map: Option<String>,
+    /// Trial file whose prompts a map is fitted on, a fifth of their clusters held out to test it
+    #[arg(long, value_name = "FILE", requires = "map")]
+    pub calibrate: Option<String>,
 }
 
 /// `interp verify`.

@@ -16,12 +16,20 @@ use crate::site::{HookPoint, Site};
 pub struct ActivationCache {
     acts: HashMap<HookPoint, Option<Tensor>>,
     first_pos: HashMap<HookPoint, usize>,
+    /// The positions of every record, where they do not follow on each other.
+    positions: Option<Vec<usize>>,
 }
 
 impl ActivationCache {
     /// A recorder of these hook points.
     pub fn new(points: impl IntoIterator<Item = HookPoint>) -> Self {
-        Self { acts: points.into_iter().map(|at| (at, None)).collect(), first_pos: HashMap::new() }
+        Self { acts: points.into_iter().map(|at| (at, None)).collect(), ..Self::default() }
+    }
+
+    /// Records that exist already, on the sites' axes, of these `positions` (destinations), sorted.
+    pub fn of_positions(positions: Vec<usize>, acts: impl IntoIterator<Item = (HookPoint, Tensor)>) -> Self {
+        let acts = acts.into_iter().map(|(at, act)| (at, Some(act))).collect();
+        Self { acts, first_pos: HashMap::new(), positions: Some(positions) }
     }
 
     /// What was recorded, on the site's axes (see [`Site::axes`]), over all positions of the pass.
@@ -32,6 +40,24 @@ impl ActivationCache {
     /// First position (destination) that the record of `at` covers.
     pub fn first_pos(&self, at: HookPoint) -> usize {
         self.first_pos.get(&at).copied().unwrap_or(0)
+    }
+
+    /// A copy in which `f` has replaced every record.
+    #[must_use]
+    pub fn map(&self, f: impl Fn(HookPoint, &Tensor) -> Tensor) -> Self {
+        let acts = self.acts.iter().map(|(&at, act)| (at, act.as_ref().map(|act| f(at, act)))).collect();
+        Self { acts, first_pos: self.first_pos.clone(), positions: self.positions.clone() }
+    }
+
+    /// Where on its position (destination) axis the record of `at` has a position of the prompt; `None` if it has not.
+    pub fn index_of(&self, at: HookPoint, pos: usize) -> Option<usize> {
+        let size = self.get(at)?.size();
+        let len = size[if at.site.is_attention() { 2 } else { 1 }] as usize;
+        let index = match &self.positions {
+            Some(positions) => positions.binary_search(&pos).ok(),
+            None => pos.checked_sub(self.first_pos(at)),
+        };
+        index.filter(|&index| index < len)
     }
 }
 

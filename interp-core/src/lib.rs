@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `hash`, `prompt`,
 //! `trial`), the forward pass (`device`, `hooks`, `decoder`), the experiment (`cache`, `intervention`, `generate`,
-//! `metric`, `scores`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`). `ARCHITECTURE.md` says who may
+//! `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`). `ARCHITECTURE.md` says who may
 //! import whom.
 
 pub mod cache;
@@ -25,6 +25,7 @@ pub mod scores;
 pub mod site;
 pub mod stats;
 pub mod sweep;
+pub mod transfer;
 pub mod trial;
 
 pub use error::{Error, Result};

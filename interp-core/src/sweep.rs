@@ -2,6 +2,8 @@
 
 mod cost;
 mod grid;
+mod kept;
+mod models;
 mod report;
 mod runner;
 mod runs;
@@ -15,9 +17,8 @@ use std::rc::Rc;
 
 use crate::cache::CleanRun;
 use crate::config::ModelConfig;
-use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::intervention::{Context, Donors, Edit, Edits, Moments};
+use crate::intervention::{Context, Donors, Edit, Edits};
 use crate::metric::{Metric, Readout};
 use crate::scores::{GridAxis, ScoreGrid};
 use crate::site::{HeadRef, HookPoint, Positions, Site};
@@ -25,12 +26,14 @@ use crate::trial::Trial;
 
 pub use self::cost::pass_flop;
 pub use self::grid::{Grid, GridSpec, HeadSet};
+pub use self::kept::KeptSources;
+pub use self::models::{Donor, Models};
 pub use self::report::{TrialNoise, TrialReport};
 use self::runner::Runner;
 use self::runs::Pair;
 pub use self::sample::Sample;
 pub use self::sink::Sink;
-use self::wave::Run;
+use self::wave::{Run, Source};
 
 /// What to run on every trial.
 #[derive(Debug, Clone)]
@@ -55,15 +58,6 @@ pub struct Sweep {
     pub seed: u64,
 }
 
-/// The models and statistics a sweep runs with.
-#[derive(Debug, Clone, Copy)]
-pub struct Models<'a> {
-    /// The checkpoint that is edited.
-    pub base: &'a Decoder,
-    /// Statistics over prompts, for `mean` and `noise`.
-    pub moments: Option<&'a Moments>,
-}
-
 impl Sweep {
     /// Whether the edit draws on statistics over prompts.
     pub fn needs_moments(&self) -> bool {
@@ -79,8 +73,9 @@ impl Sweep {
     }
 
     /// What is wrong with each trial, if anything, found without running the model. Errs when nothing could run at all, for
-    /// then the mistake is the sweep's own: a head that does not exist, a site that cannot be edited so.
-    pub fn check(&self, config: &ModelConfig, trials: &[Trial]) -> Result<Vec<Option<Error>>> {
+    /// then the mistake is the sweep's own: a head that does not exist, a site that cannot be edited so. Where another model
+    /// donates (`other_donor`), a trial needs no source of its own.
+    pub fn check(&self, config: &ModelConfig, trials: &[Trial], other_donor: bool) -> Result<Vec<Option<Error>>> {
         let mut axes = None;
         let mut found: Vec<Option<Error>> = Vec::with_capacity(trials.len());
         for trial in trials {
@@ -88,7 +83,7 @@ impl Sweep {
                 Readout::new(&self.metrics, trial.target, &trial.id)?;
                 let context = Context::of_prompt(config, &trial.id);
                 for cell in self.cells(config, trial)? {
-                    Edits::check(&cell.set, &trial.base, trial.source.as_ref(), &context)?;
+                    Edits::check(&cell.set, &trial.base, trial.donating(other_donor), &context)?;
                 }
                 match &axes {
                     None => axes = Some(self.axes(config, trial)?),
@@ -106,7 +101,8 @@ impl Sweep {
 
     /// Runs every trial that the sink does not have yet; trials that cannot run are skipped with the reason.
     pub fn run(&self, models: Models<'_>, trials: &[Trial], sink: &mut dyn Sink) -> Result<()> {
-        let wrong = self.check(models.base.config(), trials)?;
+        models.check(self.site)?;
+        let wrong = self.check(models.base.config(), trials, models.donor.is_some())?;
         let first = wrong.iter().position(Option::is_none).expect("some trial can run");
         let axes = self.axes(models.base.config(), &trials[first])?;
         let mut runner = Runner::new(self, models, trials, |index| wrong[index].is_none(), None);
@@ -131,11 +127,13 @@ impl Sweep {
 
     /// The δ of every cell on one trial, and what finding them cost.
     pub fn trial(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial) -> Result<(ScoreGrid, TrialReport)> {
+        models.check(self.site)?;
         Runner::new(self, models, std::slice::from_ref(trial), |_| true, None).trial(0, axes)
     }
 
     /// [`Sweep::trial`] for a few cells (row-major indices on the grid) only; the others are NaN.
     pub fn cells_of(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial, cells: &[usize]) -> Result<ScoreGrid> {
+        models.check(self.site)?;
         let mut runner = Runner::new(self, models, std::slice::from_ref(trial), |_| true, Some(cells));
         Ok(runner.trial(0, axes)?.0)
     }
@@ -148,11 +146,11 @@ impl Sweep {
         let cells = self.cells(models.base.config(), trial)?;
         let Some(cell) = cells.iter().find(|cell| cell.index == index) else { return Ok(None) };
         // Not the engine's own runs: the source runs whole, from its own first token on.
-        let run = |tokens: &[i64], points: Vec<HookPoint>| Rc::new(CleanRun::new(models.base, tokens, [], points, 0));
         let points: Vec<HookPoint> = cell.set.iter().map(|one| one.at).collect();
-        let source = trial.source.as_ref().map(|source| run(&source.tokens, points));
-        let pair = Pair { base: run(&trial.base.tokens, Vec::new()), source };
-        pair.run(self, models, trial, &readout).plain((index, &cell.set)).map(Some)
+        let source = models.donating(trial).zip(models.source());
+        let source = source.map(|(source, model)| Rc::new(CleanRun::new(model, &source.tokens, [], points, 0)));
+        let base = Rc::new(CleanRun::new(models.base, &trial.base.tokens, [], [], 0));
+        Pair { base, source }.run(self, models, trial, &readout)?.plain((index, &cell.set)).map(Some)
     }
 
     /// Metrics of the unedited base run, by a plain full pass.
@@ -160,15 +158,22 @@ impl Sweep {
         let _no_grad = tch::no_grad_guard();
         let readout = Readout::new(&self.metrics, trial.target, &trial.id)?;
         let base = Rc::new(CleanRun::new(models.base, &trial.base.tokens, [], [], 0));
-        Ok(Pair { base, source: None }.run(self, models, trial, &readout).unedited().0)
+        let alone = Models { donor: None, ..models };
+        Ok(Pair { base, source: None }.run(self, alone, trial, &readout)?.unedited().0)
     }
 }
 
 impl Pair {
     /// What the waves of a trial share.
-    fn run<'a>(&'a self, sweep: &Sweep, models: Models<'a>, trial: &'a Trial, readout: &'a Readout) -> Run<'a> {
-        let source = trial.source.as_ref().zip(self.source.as_deref());
-        let donors = Donors { source, same_weights: true, moments: models.moments };
-        Run { decoder: models.base, trial, base: &self.base, donors, readout, seed: sweep.seed }
+    fn run<'a>(&'a self, sweep: &Sweep, models: Models<'a>, trial: &'a Trial, readout: &'a Readout) -> Result<Run<'a>> {
+        let source = match (models.donor, self.source.as_deref()) {
+            (Some(Donor::Kept(kept)), _) => Some(Source::Kept(kept.of(trial)?)),
+            (Some(Donor::Model(donor)), Some(run)) => Some(Source::Other(donor, run)),
+            (None, Some(run)) => Some(Source::Same(run)),
+            (_, None) => None,
+        };
+        let donating = models.donating(trial).zip(source.map(Source::cache));
+        let donors = Donors { source: donating, same_weights: models.same_weights(), moments: models.moments };
+        Ok(Run { decoder: models.base, trial, base: &self.base, source, donors, readout, seed: sweep.seed })
     }
 }

@@ -109,7 +109,7 @@ fn noise_survives_splits_and_stops() {
     for family in FAMILIES {
         let decoder = load(&tiny(family), Dtype::F64);
         let moments = moments(&decoder);
-        let models = Models { base: &decoder, moments: Some(&moments) };
+        let models = Models { base: &decoder, donor: None, moments: Some(&moments) };
         let trials = ["x", "y", "z"].map(|id| Trial {
             id: id.into(),
             cluster: None,

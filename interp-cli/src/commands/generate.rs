@@ -234,7 +234,8 @@ impl Request {
         source: Option<&CleanRun>,
         moments: Option<&Moments>,
     ) -> interp_core::Result<Vec<Sample>> {
-        let donors = Donors { source: self.source.as_ref().zip(source), same_weights: true, moments };
+        let donors =
+            Donors { source: self.source.as_ref().zip(source.map(CleanRun::cache)), same_weights: true, moments };
         let context = Context::of_run(decoder, self.options.seed, &one.id);
         let Self { options, edits, scope, .. } = self;
         catch_torch(&one.id, || continue_prompt(decoder, &one.prompt, options, edits, *scope, &donors, &context))

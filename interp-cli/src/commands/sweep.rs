@@ -2,7 +2,9 @@
 
 mod floor;
 mod folder;
+mod load;
 mod plan;
+mod source;
 mod spec;
 
 use std::time::Instant;
@@ -13,16 +15,17 @@ use interp_core::export::{Opened, RunFolder, Study};
 use interp_core::hash::Hashes;
 use interp_core::intervention::Moments;
 use interp_core::site::HookPoint;
-use interp_core::sweep::Models;
+use interp_core::sweep::{Donor, Models, Sink as _};
 use interp_core::trial::{BadLine, TrialFile};
 
 use self::folder::{End, Folder};
 pub use self::plan::{Prepared, prepare};
 pub use self::spec::{Machine, SweepSpec};
-use super::verify::recheck;
+use super::verify::{choose, recheck, trials_of};
 use crate::cli::SweepArgs;
 use crate::edits::{moments_of_capture, moments_of_prompts};
 use crate::interrupt;
+use crate::model::Model;
 use crate::noise;
 use crate::output::{Exit, Printer};
 use crate::timing::Timing;
@@ -33,7 +36,7 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     let spec = SweepSpec::resolve(args)?;
     let machine = Machine { offline: args.flags.compute.offline, threads: args.flags.compute.threads };
     let prepared = prepare(&spec, machine)?;
-    let Prepared { model, trials, refused, sweep, plan, .. } = &prepared;
+    let Prepared { model, trials, sweep, plan, .. } = &prepared;
     report_lines(trials, printer);
 
     let mut folder = match RunFolder::open(&args.out, plan.clone())? {
@@ -52,8 +55,8 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
         printer.talk(&format!("resuming: {} of {} trials are there", folder.n_done(), trials.trials.len()));
     }
     let loading = Instant::now();
-    let decoder = match model.load_for_waves(printer) {
-        Ok(decoder) => decoder,
+    let loaded = match prepared.load(&|index| !folder.has(index), Model::load_for_waves, printer) {
+        Ok(loaded) => loaded,
         Err(error) => {
             // Weights that cannot be used leave no trace.
             folder.abandon()?;
@@ -61,16 +64,14 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
         }
     };
     let timing = Timing::new(loading.elapsed().as_secs_f64());
-    let weights = model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
-    let hashes = Hashes::start(weights);
-    let moments = prepared.moments(&decoder)?;
-    let models = Models { base: &decoder, moments: moments.as_ref() };
+    let hashes = Hashes::start(prepared.weight_files());
+    let models = loaded.models();
 
     interrupt::catch();
     let mut sink = Folder {
         folder: &mut folder,
         prepared: &prepared,
-        models,
+        loaded: &loaded,
         hashes: Some(hashes),
         wants_floor: !args.no_floor,
         timing,
@@ -92,14 +93,19 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     if !trials.bad_lines.is_empty() {
         printer.talk(&format!("{} lines of {} are broken and were left out", trials.bad_lines.len(), spec.trials));
     }
-    if *refused > 0 {
+    let refused = prepared.refused();
+    if refused > 0 {
         printer.talk(&format!("{refused} of {} trials could not run; see skipped.json", trials.trials.len()));
     }
     printer.data(&format!("{}\n", args.out.display()))?;
     if args.verify == 0 {
         return Ok(exit(&prepared));
     }
-    let found = recheck(&args.out, &Study::load(&args.out)?, &prepared, models, args.verify, 0)?;
+    let study = Study::load(&args.out)?;
+    let cells = choose(&args.out, &study, args.verify, 0)?;
+    let again = loaded.kept_again(&prepared, &trials_of(&study, &prepared, &cells))?;
+    let models = Models { donor: again.as_ref().map(Donor::Kept).or(models.donor), ..models };
+    let found = recheck(&args.out, &study, &prepared, models, &cells)?;
     found.table.lines().for_each(|line| printer.talk(line));
     found.note.iter().for_each(|line| printer.talk(line));
     found.wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
@@ -137,7 +143,7 @@ fn report_lines(trials: &TrialFile, printer: &Printer) {
 }
 
 fn exit(prepared: &Prepared) -> Exit {
-    if prepared.trials.bad_lines.is_empty() && prepared.refused == 0 { Exit::Done } else { Exit::Failed }
+    if prepared.trials.bad_lines.is_empty() && prepared.refused() == 0 { Exit::Done } else { Exit::Failed }
 }
 
 impl Prepared {
@@ -154,6 +160,15 @@ impl Prepared {
         Ok(Some(moments_of_prompts(decoder, prompts, &points, || ())))
     }
 
+    /// The checkpoints, for messages.
+    fn names(&self) -> String {
+        let name = self.model.checkpoint.name();
+        match &self.source {
+            Some(source) => format!("{name} or {}", source.model.checkpoint.name()),
+            None => name.into(),
+        }
+    }
+
     /// A resumed run must go on with the weights it began with.
     fn refuse_changed_weights(&self, folder: &RunFolder) -> Result<()> {
         let now = self.fingerprint()?;
@@ -161,7 +176,7 @@ impl Prepared {
             None => Ok(()),
             Some(_) => Err(Error::File {
                 path: folder.dir().into(),
-                problem: format!("the weights of {} changed since this run began", self.model.checkpoint.name()),
+                problem: format!("the weights of {} changed since this run began", self.names()),
                 hint: Some("give another --out, or put the old weights back".into()),
             }
             .into()),

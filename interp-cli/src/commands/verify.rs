@@ -1,6 +1,7 @@
 //! `interp verify`: random cells of an output folder again, by plain full passes that share nothing with the engine but the
 //! decoder, and the folder's means from its own per-trial numbers.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -11,11 +12,13 @@ use interp_core::export::{Study, npy, table};
 use interp_core::hash::Hashes;
 use interp_core::scores::cell_label;
 use interp_core::sweep::Models;
+use interp_core::trial::Trial;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::sweep::{Machine, Prepared, SweepSpec, prepare};
 use crate::cli::VerifyArgs;
+use crate::model::Model;
 use crate::output::{Exit, Printer, columns};
 
 /// Compares, prints the comparison, and answers no when something is off.
@@ -26,10 +29,10 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
     let mut wrong = changed_inputs(&study, &prepared)?;
     wrong.extend(changed_numbers(&args.dir, &study)?);
 
-    let decoder = prepared.model.load(printer)?;
-    let moments = prepared.moments(&decoder)?;
-    let models = Models { base: &decoder, moments: moments.as_ref() };
-    let found = recheck(&args.dir, &study, &prepared, models, args.cells, args.seed)?;
+    let cells = choose(&args.dir, &study, args.cells, args.seed)?;
+    let wanted = |trial: usize| cells.iter().any(|&(row, _)| study.rows[row] == trial);
+    let loaded = prepared.load(&wanted, Model::load, printer)?;
+    let found = recheck(&args.dir, &study, &prepared, loaded.models(), &cells)?;
     printer.data(&found.table)?;
     found.note.iter().for_each(|line| printer.talk(line));
     wrong.extend(found.wrong);
@@ -53,15 +56,8 @@ pub struct Rechecked {
     pub wrong: Vec<String>,
 }
 
-/// Runs `n` random measured cells of a finished folder again, each by a plain full pass.
-pub fn recheck(
-    dir: &Path,
-    study: &Study,
-    prepared: &Prepared,
-    models: Models<'_>,
-    n: usize,
-    seed: u64,
-) -> Result<Rechecked> {
+/// `n` random measured cells of a finished folder, as row and cell.
+pub fn choose(dir: &Path, study: &Study, n: usize, seed: u64) -> Result<Vec<(usize, usize)>> {
     let cells = study.cells[0].first().map_or(0, Vec::len);
     let measured: Vec<(usize, usize)> = (0..study.rows.len())
         .flat_map(|row| (0..cells).map(move |cell| (row, cell)))
@@ -71,13 +67,30 @@ pub fn recheck(
         let hint = Some("skipped.json says why no trial could run".into());
         return Err(Error::File { path: dir.into(), problem: "holds no numbers to verify".into(), hint }.into());
     }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    Ok((0..n).map(|_| measured[rng.random_range(0..measured.len())]).collect())
+}
+
+/// The trials of chosen cells, each once.
+pub fn trials_of<'a>(study: &Study, prepared: &'a Prepared, cells: &[(usize, usize)]) -> Vec<&'a Trial> {
+    let rows: BTreeSet<usize> = cells.iter().map(|&(row, _)| row).collect();
+    rows.into_iter().map(|row| &prepared.trials.trials[study.rows[row]]).collect()
+}
+
+/// Runs chosen cells of a finished folder again, each by a plain full pass.
+pub fn recheck(
+    dir: &Path,
+    study: &Study,
+    prepared: &Prepared,
+    models: Models<'_>,
+    chosen: &[(usize, usize)],
+) -> Result<Rechecked> {
+    let n = chosen.len();
     let dtype = prepared.model.precision.dtype;
     let tolerances: Vec<Tolerance> = (0..study.cells.len()).map(|metric| Tolerance::of(study, metric, dtype)).collect();
     let mut noisy = vec![0; tolerances.len()];
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
-    for _ in 0..n {
-        let (row, cell) = measured[rng.random_range(0..measured.len())];
+    for &(row, cell) in chosen {
         let trial = &prepared.trials.trials[study.rows[row]];
         let clean = prepared.sweep.plain_clean(models, trial)?;
         for ((metric, clean), tolerance) in clean.iter().enumerate().zip(&tolerances) {
@@ -187,15 +200,16 @@ fn changed_numbers(dir: &Path, study: &Study) -> Result<Vec<String>> {
 /// Inputs that are not those the folder was made from.
 fn changed_inputs(study: &Study, prepared: &Prepared) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
-    for field in ["config_sha256", "tokenizer_sha256", "trials_sha256", "capture_sha256"] {
+    for field in ["config_sha256", "tokenizer_sha256", "trials_sha256", "capture_sha256", "source"] {
         if study.run["spec"][field] != prepared.plan.spec[field] {
             wrong.push(format!("{field} is not what run.json says: the input changed since the run"));
         }
     }
-    let paths = prepared.model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect();
-    let now = prepared.describe(&Hashes::start(paths).wait()?);
-    if study.run["model"]["weights"] != now["model"]["weights"] {
-        wrong.push("model.weights is not what run.json says: the weights changed since the run".into());
+    let now = prepared.describe(&Hashes::start(prepared.weight_files()).wait()?);
+    for model in ["model", "source_model"].into_iter().filter(|model| now.contains_key(*model)) {
+        if study.run[model]["weights"] != now[model]["weights"] {
+            wrong.push(format!("{model}.weights is not what run.json says: the weights changed since the run"));
+        }
     }
     Ok(wrong)
 }

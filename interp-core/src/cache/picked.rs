@@ -14,6 +14,7 @@ use crate::site::{HookPoint, Site};
 pub struct Picked {
     positions: Vec<usize>,
     points: HashMap<HookPoint, (Option<Vec<i64>>, Vec<Tensor>)>,
+    resid: Option<Tensor>,
 }
 
 impl Picked {
@@ -29,13 +30,19 @@ impl Picked {
         let from = positions.first().copied().unwrap_or(tokens.len() - 1);
         let heads = |heads: Vec<usize>| heads.into_iter().map(|head| head as i64).collect();
         let points = points.into_iter().map(|(at, wanted)| (at, (wanted.map(heads), Vec::new()))).collect();
-        let mut picked = Self { positions, points };
+        let mut picked = Self { positions, points, resid: None };
         let resid = decoder.forward(decoder.embed(tokens), from..tokens.len(), &mut picked);
         if picked.wants(HookPoint::new(Site::LnFinal, 0)) {
             let _ = decoder.unembed(&resid, from, Some(&[]), &mut picked);
         }
         synchronize(decoder.device());
+        picked.resid = Some(resid.narrow(1, resid.size()[1] - 1, 1).copy());
         picked
+    }
+
+    /// `resid_post` of the last layer at the prompt's last position, `[1, 1, d_model]`, where it was computed.
+    pub fn resid(&self) -> &Tensor {
+        self.resid.as_ref().expect("set when the run ends")
     }
 
     /// What was kept of a hook point, on the site's axes: `[1, pos, (head,) width]`, or `[1, head, dest, src]`.

@@ -1,6 +1,6 @@
 //! From interventions and a prompt to rows, places and values. Errors name what the user wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -104,20 +104,32 @@ impl Edits {
         set.iter().try_for_each(|one| resolve(one, prompt, source, false, context).map(drop))
     }
 
-    /// Where a set begins to act, found from the prompts alone, with base and source on the same weights; `None` when
-    /// causality makes the set null.
+    /// Where a set begins to act, found from the prompts alone; `None` when causality makes the set null. `same_weights` as
+    /// in [`Donors`].
     pub fn reach(
         set: &[Intervention],
         prompt: &Prompt,
         source: Option<&Prompt>,
+        same_weights: bool,
         context: &Context<'_>,
     ) -> Result<Option<Reach>> {
-        let places = changed(set, prompt, source, true, context)?;
+        let places = changed(set, prompt, source, same_weights, context)?;
         let acting = set.iter().zip(&places).filter(|(_, places)| !places.is_empty());
         let Some(at) = acting.map(|(one, _)| one.at).min_by_key(|at| at.order()) else { return Ok(None) };
         let places = || places.iter().flatten();
         let source_pos = places().filter_map(|place| place.source_pos).min();
         Ok(places().map(|place| place.pos).min().map(|pos| Reach { at, pos, source_pos }))
+    }
+
+    /// Source positions that a set's patches take from another model's run, found from the prompts alone.
+    pub fn taken(
+        set: &[Intervention],
+        prompt: &Prompt,
+        source: &Prompt,
+        context: &Context<'_>,
+    ) -> Result<BTreeSet<usize>> {
+        let places = changed(set, prompt, Some(source), false, context)?;
+        Ok(places.iter().flatten().filter_map(|place| place.source_pos).collect())
     }
 
     /// Binds one set of interventions to all `rows` rows that a pass starts with; no row is appended.
@@ -232,18 +244,15 @@ fn values(
         Edit::Zero | Edit::UniformAttention => Op::Zero,
         Edit::Scale(factor) => Op::Scale(*factor),
         Edit::Patch => {
-            let (_, run) = donors.source.expect("checked while resolving");
-            let act = run.cache().get(at).ok_or_else(|| Error::EditNeverFired {
-                at: at.to_string(),
-                bound: places.len(),
-                missed: places.len(),
-            })?;
-            let first = run.cache().first_pos(at);
+            let (_, cache) = donors.source.expect("checked while resolving");
             let from = |place: &Place| {
-                let pos = place.source_pos.expect("a patch has source positions") - first;
-                (pos as i64, place.head as i64)
+                let index = cache.index_of(at, place.source_pos.expect("a patch has source positions"))?;
+                Some((index as i64, place.head as i64))
             };
-            let from: Vec<(i64, i64)> = places.iter().map(from).collect();
+            let from: Vec<(i64, i64)> = places.iter().filter_map(from).collect();
+            let (bound, missed) = (places.len(), places.len() - from.len());
+            let act = cache.get(at).filter(|_| missed == 0);
+            let act = act.ok_or_else(|| Error::EditNeverFired { at: at.to_string(), bound, missed })?;
             Op::Pull(Pull { act: act.get(0), from: from.repeat(repeat) })
         }
         Edit::Mean | Edit::Noise(_) => {

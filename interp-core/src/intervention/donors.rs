@@ -4,15 +4,16 @@ use std::collections::HashMap;
 
 use tch::{Kind, Tensor};
 
-use crate::cache::{ActivationCache, CleanRun};
+use crate::cache::ActivationCache;
 use crate::prompt::Prompt;
 use crate::site::HookPoint;
 
 /// What a binding may draw from. Everything is optional; an edit that needs what is not there is refused.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Donors<'a> {
-    /// The source prompt and its unedited run, with the patched hook points recorded.
-    pub source: Option<(&'a Prompt, &'a CleanRun)>,
+    /// The source prompt and what was recorded of its unedited run: the patched hook points, at the positions that patches
+    /// take from.
+    pub source: Option<(&'a Prompt, &'a ActivationCache)>,
     /// Whether the source run used the same weights as the edited one. Only then is a patch before the first differing token
     /// known to change nothing.
     pub same_weights: bool,

@@ -78,6 +78,45 @@ impl Tokenizer {
         })
     }
 
+    /// Where another tokenizer first makes other ids of a text than this one, or gives ids another meaning, in words; `None`
+    /// when nothing tells them apart. What is put around a text (a BOS, a chat template) does not count.
+    pub fn first_difference(&self, other: &Self) -> Result<Option<String>> {
+        let (ours, theirs) = (self.inner.get_vocab(true), other.inner.get_vocab(true));
+        let mut all: Vec<(u32, &String)> = ours
+            .iter()
+            .chain(theirs.iter().filter(|(token, _)| !ours.contains_key(*token)))
+            .map(|(t, &id)| (id, t))
+            .collect();
+        all.sort_unstable();
+        for (id, token) in all {
+            match (ours.get(token), theirs.get(token)) {
+                (Some(a), Some(b)) if a == b => {}
+                (Some(a), Some(b)) => return Ok(Some(format!("token {token:?} is {b}, not {a}"))),
+                (Some(_), None) => return Ok(Some(format!("it lacks token {token:?} ({id})"))),
+                _ => return Ok(Some(format!("it has a token {token:?} ({id}) of its own"))),
+            }
+        }
+        let (ours, theirs) = (self.rules()?, other.rules()?);
+        Ok(ours.into_iter().zip(theirs).find(|(a, b)| a.1 != b.1).map(|((name, _), _)| format!("its {name} differs")))
+    }
+
+    /// How a text is cut up, as `tokenizer.json` says it.
+    fn rules(&self) -> Result<[(&'static str, serde_json::Value); 4]> {
+        let text = self.inner.to_string(false).map_err(cannot_encode)?;
+        let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|source| Error::Json {
+            path: "tokenizer.json".into(),
+            line: None,
+            source,
+        })?;
+        let merges = json["model"]["merges"].take();
+        if let Some(model) = json["model"].as_object_mut() {
+            model.remove("vocab");
+        }
+        let mut part = |name: &str| json[name].take();
+        let [normalizer, pre_tokenizer, model] = ["normalizer", "pre_tokenizer", "model"].map(&mut part);
+        Ok([("merges", merges), ("normalizer", normalizer), ("pre_tokenizer", pre_tokenizer), ("model", model)])
+    }
+
     /// Token ids of a text. Special tokens written in the text are parsed; those that `tokenizer.json` adds around it
     /// (a BOS, say) are added when asked for.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i64>> {

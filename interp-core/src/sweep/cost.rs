@@ -44,7 +44,7 @@ impl Sweep {
         let mut total = 0.0;
         let (mut layer, mut pos) = (config.n_layers, n_tokens);
         for cell in self.cells(config, trial)? {
-            let reach = Edits::reach(&cell.set, &trial.base, trial.source.as_ref(), &context)?;
+            let reach = Edits::reach(&cell.set, &trial.base, trial.source.as_ref(), true, &context)?;
             let Some(Reach { at, pos: first, .. }) = reach else { continue };
             total += row(config, at, first..n_tokens, n_logits);
             layer = layer.min(if at.site == Site::LnFinal { config.n_layers - 1 } else { at.layer });

@@ -55,7 +55,7 @@ impl<'a> Runner<'a> {
         only: Option<&'a [usize]>,
     ) -> Self {
         let planned = trials.iter().enumerate().map(|(index, trial)| can_run(index).then_some(trial));
-        let runs = Runs::plan(sweep, models.base, planned);
+        let runs = Runs::plan(sweep, models, planned);
         let bound = Bound { free: free_memory(models.base.device()), seen_to_fit: None };
         Self { task: Task { sweep, models, trials, only }, runs, bound }
     }
@@ -77,8 +77,8 @@ impl<'a> Runner<'a> {
         let mut report = TrialReport { noise: vec![TrialNoise::default(); sweep.metrics.len()], ..Default::default() };
 
         let (start, made, task, bound) = (Instant::now(), self.runs.made, self.task, self.bound);
-        let pair = self.runs.of(index, models.base, &|trial| task.needs(&task.trials[trial], bound))?;
-        let run = pair.run(sweep, models, trial, &readout);
+        let pair = self.runs.of(index, models, &|trial| task.needs(&task.trials[trial], bound))?;
+        let run = pair.run(sweep, models, trial, &readout)?;
         let (clean, source) = run.unedited();
         (report.runs_s, report.prompts_run) = (start.elapsed().as_secs_f64(), self.runs.made - made);
 
@@ -168,15 +168,17 @@ impl Task<'_> {
     fn needs(&self, trial: &Trial, bound: Bound) -> Result<Needs> {
         let context = Context::of_prompt(self.models.base.config(), &trial.id);
         let last = |tokens: &[i64]| tokens.len() - 1;
-        let (mut pos, mut source_pos) = (last(&trial.base.tokens), trial.source.as_ref().map(|s| last(&s.tokens)));
+        let (source, same_weights) = (self.models.donating(trial), self.models.same_weights());
+        let (mut pos, mut source_pos) = (last(&trial.base.tokens), source.map(|source| last(&source.tokens)));
         for cell in self.cells(trial)? {
-            if let Some(reach) = Edits::reach(&cell.set, &trial.base, trial.source.as_ref(), &context)? {
+            if let Some(reach) = Edits::reach(&cell.set, &trial.base, source, same_weights, &context)? {
                 pos = pos.min(reach.pos);
                 source_pos = source_pos.map(|pos| reach.source_pos.map_or(pos, |first| first.min(pos)));
             }
         }
         let waves = self.waves(trial, bound)?;
-        let points = if matches!(self.sweep.edit, Edit::Patch) { split::points(&waves) } else { Vec::new() };
+        let edited = waves.iter().flat_map(|wave| &wave.cells).flat_map(|cell| &cell.set);
+        let points = if matches!(self.sweep.edit, Edit::Patch) { split::points(edited) } else { Vec::new() };
         let mut layers: Vec<usize> = waves.iter().map(|wave| wave.layer).collect();
         layers.sort_unstable();
         layers.dedup();

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::Sweep;
+use super::{Models, Sweep};
 use crate::cache::CleanRun;
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::intervention::{Edit, common_prefix};
 use crate::site::{Axis, HookPoint};
+use crate::transfer::extent;
 use crate::trial::Trial;
 
 /// Over how many further trials a run is kept that none of them needs, in the hope of the one after. Also how many runs
@@ -46,6 +47,8 @@ enum Role {
 #[derive(Debug)]
 struct Stay<'a> {
     tokens: &'a [i64],
+    /// Whether it runs on another model than the edited one, and so serves as source only.
+    other: bool,
     uses: Vec<(usize, Role)>,
     /// The stay whose run it takes its beginning over from: that of the base beside which it first serves as source.
     parent: Option<usize>,
@@ -72,27 +75,31 @@ pub(super) struct Pair {
 }
 
 impl<'a> Runs<'a> {
-    /// Plans the runs of those trials that are `Some`.
-    pub(super) fn plan(sweep: &Sweep, decoder: &Decoder, trials: impl Iterator<Item = Option<&'a Trial>>) -> Self {
+    /// Plans the runs of those trials that are `Some`. Runs of one model say nothing of another's.
+    pub(super) fn plan(sweep: &Sweep, models: Models<'_>, trials: impl Iterator<Item = Option<&'a Trial>>) -> Self {
         let mut runs = Self { stays: Vec::new(), of_trial: Vec::new(), held: HashMap::new(), made: 0 };
-        let mut latest: HashMap<&[i64], usize> = HashMap::new();
+        let mut latest: HashMap<(bool, &[i64]), usize> = HashMap::new();
         for (index, trial) in trials.enumerate() {
             let pair = trial.map(|trial| {
-                let mut stay = |tokens: &'a [i64], role, parent: Option<usize>| {
+                let mut stay = |tokens: &'a [i64], role, decoder: &Decoder, parent: Option<usize>| {
+                    let other = role == Role::Source && !models.same_weights();
+                    let parent = parent.filter(|_| !other);
                     let kept = (KEPT / size(sweep, decoder, tokens.len()).max(1)).min(WINDOW);
-                    let found = latest.get(tokens).copied().filter(|&id| index - runs.stays[id].last() <= kept);
+                    let found = latest.get(&(other, tokens)).copied();
+                    let found = found.filter(|&id| index - runs.stays[id].last() <= kept);
                     let id = found.unwrap_or_else(|| {
                         let depth = parent.map_or(0, |parent| runs.stays[parent].depth + 1);
                         let (parent, depth) = if depth <= WINDOW { (parent, depth) } else { (None, 0) };
-                        runs.stays.push(Stay { tokens, uses: Vec::new(), parent, depth });
+                        runs.stays.push(Stay { tokens, other, uses: Vec::new(), parent, depth });
                         runs.stays.len() - 1
                     });
-                    latest.insert(tokens, id);
+                    latest.insert((other, tokens), id);
                     runs.stays[id].uses.push((index, role));
                     id
                 };
-                let base = stay(&trial.base.tokens, Role::Base, None);
-                (base, trial.source.as_ref().map(|source| stay(&source.tokens, Role::Source, Some(base))))
+                let base = stay(&trial.base.tokens, Role::Base, models.base, None);
+                let source = models.donating(trial).zip(models.source());
+                (base, source.map(|(source, model)| stay(&source.tokens, Role::Source, model, Some(base))))
             });
             runs.of_trial.push(pair);
         }
@@ -103,12 +110,12 @@ impl<'a> Runs<'a> {
     pub(super) fn of(
         &mut self,
         trial: usize,
-        decoder: &Decoder,
+        models: Models<'_>,
         needs: &dyn Fn(usize) -> Result<Needs>,
     ) -> Result<Pair> {
         let (base, source) = self.of_trial[trial].expect("only planned trials run");
-        let base = self.run(base, decoder, needs)?;
-        Ok(Pair { base, source: source.map(|source| self.run(source, decoder, needs)).transpose()? })
+        let base = self.run(base, models, needs)?;
+        Ok(Pair { base, source: source.map(|source| self.run(source, models, needs)).transpose()? })
     }
 
     /// Lets go of the runs that no trial after this one needs.
@@ -116,12 +123,13 @@ impl<'a> Runs<'a> {
         self.held.retain(|&id, _| self.stays[id].last() > trial);
     }
 
-    fn run(&mut self, id: usize, decoder: &Decoder, needs: &dyn Fn(usize) -> Result<Needs>) -> Result<Rc<CleanRun>> {
+    fn run(&mut self, id: usize, models: Models<'_>, needs: &dyn Fn(usize) -> Result<Needs>) -> Result<Rc<CleanRun>> {
         if let Some(run) = self.held.get(&id) {
             return Ok(run.clone());
         }
-        let parent = self.stays[id].parent.map(|parent| self.run(parent, decoder, needs)).transpose()?;
-        let Stay { tokens, uses, .. } = &self.stays[id];
+        let parent = self.stays[id].parent.map(|parent| self.run(parent, models, needs)).transpose()?;
+        let Stay { tokens, uses, other, .. } = &self.stays[id];
+        let decoder = models.source().filter(|_| *other).unwrap_or(models.base);
         let (mut layers, mut points) = (Vec::new(), Vec::new());
         // The last layer is computed from `from` on, and records begin at `first` at the latest.
         let (mut from, mut first) = (tokens.len() - 1, tokens.len() - 1);
@@ -171,13 +179,8 @@ fn size(sweep: &Sweep, decoder: &Decoder, len: usize) -> usize {
 /// Numbers of an activation of one row over `len` positions.
 fn numbers(axes: &[Axis], config: &ModelConfig, len: usize) -> usize {
     let length = |axis: &Axis| match axis {
-        Axis::Batch => 1,
         Axis::Pos | Axis::Dest | Axis::Src => len,
-        Axis::Head => config.n_heads,
-        Axis::KvHead => config.n_kv_heads,
-        Axis::DHead => config.d_head,
-        Axis::DModel => config.d_model,
-        Axis::DMlp => config.d_mlp,
+        axis => extent(*axis, config),
     };
     axes.iter().map(length).product()
 }

@@ -4,8 +4,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::Sweep;
-use crate::config::ModelConfig;
+use super::{Models, Sweep};
 use crate::error::Result;
 use crate::intervention::{Context, Edits};
 use crate::trial::Trial;
@@ -30,7 +29,8 @@ impl Sweep {
     /// Sixteen random cells that really ran (not those that causality makes exactly 0) of the trials `done`: of a quarter of
     /// them, at least one and at most four, or of as many more as it takes to have sixteen. All cells, if there are fewer.
     /// The draw depends on the seed and on what was run, on nothing else.
-    pub fn sample(&self, config: &ModelConfig, trials: &[Trial], done: &[usize]) -> Result<Vec<Sample>> {
+    pub fn sample(&self, models: Models<'_>, trials: &[Trial], done: &[usize]) -> Result<Vec<Sample>> {
+        let config = models.base.config();
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut order = done.to_vec();
         order.shuffle(&mut rng);
@@ -41,9 +41,9 @@ impl Sweep {
                 break;
             }
             let trial = &trials[index];
-            let context = Context::of_prompt(config, &trial.id);
+            let (context, source) = (Context::of_prompt(config, &trial.id), models.donating(trial));
             for cell in self.cells(config, trial)? {
-                if Edits::reach(&cell.set, &trial.base, trial.source.as_ref(), &context)?.is_some() {
+                if Edits::reach(&cell.set, &trial.base, source, models.same_weights(), &context)?.is_some() {
                     pool.push((index, cell.index));
                 }
             }

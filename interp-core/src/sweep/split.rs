@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::grid::Cell;
+use crate::intervention::Intervention;
 use crate::site::HookPoint;
 
 /// What a wave costs before its first cell, in tokens through all layers: reading every weight once takes as long as
@@ -111,10 +112,9 @@ fn groups(cells: &[Cell], extent: Extent) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Hook points that the waves edit, each once.
-pub(super) fn points(waves: &[Wave]) -> Vec<HookPoint> {
-    let sets = waves.iter().flat_map(|wave| &wave.cells).flat_map(|cell| &cell.set);
-    let mut points: Vec<HookPoint> = sets.map(|one| one.at).collect();
+/// Hook points of the interventions, each once.
+pub(super) fn points<'a>(all: impl Iterator<Item = &'a Intervention>) -> Vec<HookPoint> {
+    let mut points: Vec<HookPoint> = all.map(|one| one.at).collect();
     points.sort_by_key(|at| at.order());
     points.dedup();
     points

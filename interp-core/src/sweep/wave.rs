@@ -4,8 +4,9 @@
 use tch::Tensor;
 
 use super::Sweep;
+use super::kept::{Kept, own_values};
 use super::split::Wave;
-use crate::cache::CleanRun;
+use crate::cache::{ActivationCache, CleanRun};
 use crate::decoder::{Decoder, Start};
 use crate::error::Result;
 use crate::intervention::{CellSet, Context, Donors, Edit, Edits, Intervention};
@@ -19,9 +20,30 @@ pub(super) struct Run<'a> {
     pub(super) decoder: &'a Decoder,
     pub(super) trial: &'a Trial,
     pub(super) base: &'a CleanRun,
+    pub(super) source: Option<Source<'a>>,
     pub(super) donors: Donors<'a>,
     pub(super) readout: &'a Readout,
     pub(super) seed: u64,
+}
+
+/// Where the donated activations come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// A run of the edited model.
+    Same(&'a CleanRun),
+    /// A run of another model.
+    Other(&'a Decoder, &'a CleanRun),
+    /// What was kept of one.
+    Kept(&'a Kept),
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn cache(self) -> &'a ActivationCache {
+        match self {
+            Source::Same(run) | Source::Other(_, run) => run.cache(),
+            Source::Kept(kept) => &kept.cache,
+        }
+    }
 }
 
 /// What a wave ran, with the numbers still where it ran.
@@ -93,15 +115,21 @@ impl Run<'_> {
         self.readout.measure(&logits.squeeze_dim(1))
     }
 
-    /// Metrics of the unedited runs of base and source, from their final residual streams. `kl` is against the base run.
+    /// Metrics of the unedited runs of base and source, from their final residual streams. `kl` is against the base run; of
+    /// another model's source run it is against that run itself.
     pub(super) fn unedited(&self) -> (Vec<f64>, Option<Vec<f64>>) {
-        let source = self.donors.source.map(|(_, run)| run);
+        let (source, other) = match self.source {
+            Some(Source::Same(run)) => (Some(run), None),
+            Some(Source::Other(donor, run)) => (None, Some(own_values(donor, run.resid(), self.readout))),
+            Some(Source::Kept(kept)) => (None, Some(kept.values.clone())),
+            None => (None, None),
+        };
         let resids: Vec<&Tensor> = std::iter::once(self.base).chain(source).map(CleanRun::resid).collect();
         let logits = self.decoder.unembed(&Tensor::cat(&resids, 0), 0, self.readout.tokens().as_deref(), &mut ());
         let values = self.readout.measure(&logits.squeeze_dim(1));
         let values: Vec<Vec<f64>> = Vec::try_from(values).expect("metrics are a matrix of f64");
         let of_run = |run: usize| values.iter().map(|values| values[run]).collect();
-        (of_run(0), source.map(|_| of_run(1)))
+        (of_run(0), source.map(|_| of_run(1)).or(other))
     }
 
     /// δ of one cell by a plain full pass: no resume, no growth, nothing shared but the decoder itself.

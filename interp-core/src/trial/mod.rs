@@ -62,6 +62,11 @@ pub struct Target {
 }
 
 impl Trial {
+    /// The prompt that donates: `source`, or, where another model donates, `base` if there is no source.
+    pub fn donating(&self, other_model: bool) -> Option<&Prompt> {
+        self.source.as_ref().or(other_model.then_some(&self.base))
+    }
+
     /// The selector's positions in base and source, sorted, entry i of one belonging to entry i of the other. Errs if
     /// there is no source, or if the selector means different numbers of positions in the two.
     pub fn check_positions(&self, selector: &Positions) -> Result<(Vec<usize>, Vec<usize>)> {

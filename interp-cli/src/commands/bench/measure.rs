@@ -76,5 +76,5 @@ pub fn sweep(decoder: &Decoder, sweep: &Sweep, trial: &Trial, repeats: usize) ->
 /// The trial as `interp sweep` runs it.
 pub fn run(decoder: &Decoder, sweep: &Sweep, trial: &Trial) -> Result<(ScoreGrid, TrialReport)> {
     let axes = sweep.axes(decoder.config(), trial)?;
-    Ok(sweep.trial(Models { base: decoder, moments: None }, &axes, trial)?)
+    Ok(sweep.trial(Models { base: decoder, donor: None, moments: None }, &axes, trial)?)
 }

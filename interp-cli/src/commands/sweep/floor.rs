@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use interp_core::Result;
-use interp_core::decoder::Decoder;
-use interp_core::device::{Precision, Weights, device_name, free_memory};
+use interp_core::device::{Precision, device_name};
 use interp_core::export::NoiseFloor;
-use interp_core::sweep::{Models, Sample};
-use interp_core::{Error, guard};
+use interp_core::sweep::{Donor, Models, Sample};
+use interp_core::trial::Trial;
 use serde_json::{Value, json};
-use tch::Device;
 
 use super::Prepared;
+use super::load::{Loaded, mapped};
 use crate::interrupt;
 use crate::progress::bar;
 
@@ -42,11 +41,11 @@ impl Reference {
 /// trials that ran. A failure is no reason to lose a finished sweep: it is recorded instead.
 pub fn measure(
     prepared: &Prepared,
-    models: Models<'_>,
+    loaded: &Loaded,
     effects: &BTreeMap<usize, Vec<f32>>,
     floors: &mut [NoiseFloor],
 ) -> Outcome {
-    match compare(prepared, models, effects, floors) {
+    match compare(prepared, loaded, effects, floors) {
         Ok(outcome) => outcome,
         Err(error) => {
             Outcome::Done(Reference { failed: Some(error.to_string()), ..Reference::none(&error.to_string()) })
@@ -56,22 +55,25 @@ pub fn measure(
 
 fn compare(
     prepared: &Prepared,
-    models: Models<'_>,
+    loaded: &Loaded,
     effects: &BTreeMap<usize, Vec<f32>>,
     floors: &mut [NoiseFloor],
 ) -> Result<Outcome> {
     let Some(dtype) = prepared.model.precision.dtype.above() else {
         return Ok(Outcome::Done(Reference::none("nothing is above f64")));
     };
-    let trials = &prepared.trials.trials;
+    let (trials, models) = (&prepared.trials.trials, loaded.models());
     let done: Vec<usize> = effects.keys().copied().collect();
-    let samples = prepared.sweep.sample(models.base.config(), trials, &done)?;
+    let samples = prepared.sweep.sample(models, trials, &done)?;
     if samples.is_empty() {
         return Ok(Outcome::Done(Reference::none("no cell had to run: each is exactly 0")));
     }
-    let decoder = load(prepared, Precision { dtype, weights: Weights::File }, models.base.device())?;
-    // The same replacement values: what is compared is the precision of the passes.
-    let above = Models { base: &decoder, moments: models.moments };
+    let above = Precision { dtype, ..prepared.model.precision };
+    let chosen: Vec<&Trial> = samples.iter().map(|sample| &trials[sample.trial]).collect();
+    let kept = prepared.keep_again(loaded.maps(), &chosen, above)?;
+    let decoder = mapped(&prepared.model, above, models.base.device())?;
+    // The same statistics and maps: what is compared is the precision of the passes.
+    let above = Models { base: &decoder, donor: kept.as_ref().map(Donor::Kept), moments: models.moments };
     let axes = &prepared.plan.layout.axes;
     let n_cells: usize = axes.iter().map(|axis| axis.labels.len()).product();
     let mut pairs = vec![(Vec::new(), Vec::new()); floors.len()];
@@ -98,24 +100,4 @@ fn compare(
         "n_cells": samples.iter().map(|sample| sample.cells.len()).sum::<usize>(),
     });
     Ok(Outcome::Done(Reference { record, failed: None }))
-}
-
-/// The same checkpoint beside the one that is loaded: weights stay in the memory map and are converted product by product. A
-/// GPU that has no room for them leaves the work to the CPU.
-fn load(prepared: &Prepared, precision: Precision, device: Device) -> Result<Decoder> {
-    let checkpoint = &prepared.model.checkpoint;
-    let stored = checkpoint.stored_dtypes();
-    let total: u64 = stored.values().sum();
-    let copied = |device: Device| match precision.storage(&stored, device) {
-        Some(kind) => total / 2 * kind.elt_size_in_bytes() as u64,
-        None if device == Device::Cpu => 0,
-        None => total,
-    };
-    // A quarter more, for the passes themselves.
-    let fits = |device: Device| free_memory(device).is_none_or(|free| copied(device) / 4 * 5 < free);
-    let device = [device, Device::Cpu].into_iter().find(|&device| fits(device)).ok_or_else(|| {
-        let problem = format!("f16 weights take {:.1} GB in {}", copied(Device::Cpu) as f64 / 1e9, precision.dtype);
-        Error::File { path: checkpoint.dir().into(), problem, hint: None }
-    })?;
-    guard::catch_torch("loading weights for the noise floor", || Decoder::load(checkpoint, device, precision))
 }

@@ -8,18 +8,19 @@ use interp_core::Result;
 use interp_core::export::{NoiseFloor, RunFolder};
 use interp_core::hash::Hashes;
 use interp_core::scores::ScoreGrid;
-use interp_core::sweep::{Models, Sink, TrialNoise, TrialReport};
+use interp_core::sweep::{Sink, TrialNoise, TrialReport};
 use serde_json::{Value, json};
 
 use super::Prepared;
 use super::floor::{self, Outcome, Reference};
+use super::load::Loaded;
 use crate::timing::Timing;
 
 /// The sink of `interp sweep`.
 pub struct Folder<'a> {
     pub folder: &'a mut RunFolder,
     pub prepared: &'a Prepared,
-    pub models: Models<'a>,
+    pub loaded: &'a Loaded,
     /// Of the weights, computed beside the run.
     pub hashes: Option<Hashes>,
     /// Whether the precision part of the noise floor is wanted.
@@ -61,7 +62,7 @@ impl Sink for Folder<'_> {
         let reference = if self.wants_floor {
             let start = Instant::now();
             let effects = self.folder.effects()?;
-            match floor::measure(self.prepared, self.models, &effects, &mut floors) {
+            match floor::measure(self.prepared, self.loaded, &effects, &mut floors) {
                 Outcome::Done(reference) => {
                     self.timing.floor_s = Some(start.elapsed().as_secs_f64());
                     reference
@@ -73,6 +74,9 @@ impl Sink for Folder<'_> {
         };
         let hashes = self.hashes.take().map(Hashes::wait).transpose()?.unwrap_or_default();
         let mut described = self.prepared.describe(&hashes);
+        if let Some(transfer) = self.loaded.describe_maps() {
+            described.insert("transfer".into(), transfer);
+        }
         described.insert("noise_reference".into(), reference.record);
         self.folder.describe(described, floors.iter().copied().map(Some).collect());
         self.end = Some(End { floors, failed: reference.failed });

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use interp_core::Error;
@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::source::Source;
 use super::spec::{Machine, SweepSpec};
 use crate::edits;
 use crate::model::Model;
@@ -30,10 +31,12 @@ use crate::select::list;
 pub struct Prepared {
     /// The checkpoint, weights not loaded.
     pub model: Model,
+    /// The other checkpoint that patches take from; `None` where it is the same.
+    pub source: Option<Source>,
     /// Trials that can be read, and lines that cannot.
     pub trials: TrialFile,
-    /// How many of the trials cannot run with this sweep.
-    pub refused: usize,
+    /// Which of the trials can run with this sweep.
+    pub can_run: Vec<bool>,
     /// What to run.
     pub sweep: Sweep,
     /// Where means and deviations come from, if not from the trials.
@@ -44,7 +47,7 @@ pub struct Prepared {
 
 /// Checks everything that can be checked before the weights are loaded.
 pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
-    let model = Model::open(&spec.model_args(machine))?;
+    let model = Model::open(&spec.model_args(&spec.model, machine))?;
     let config = model.checkpoint.config();
     let first_token = match spec.target.as_str() {
         "one" => false,
@@ -63,11 +66,15 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         });
     }
     let sweep = sweep(spec, config)?;
-    let wrong = sweep.check(config, &trials.trials)?;
+    let source = Source::open(spec, machine, &model, &sweep)?;
+    if let Some(source) = &source {
+        source.check_prompts(&trials.trials)?;
+    }
+    let wrong = sweep.check(config, &trials.trials, source.is_some())?;
     let edit: EditSpec = spec.edit.parse()?;
     let capture = edit.capture_dir().map(|dir| edits::capture(Path::new(dir), &model, &sweep.points())).transpose()?;
     let first = wrong.iter().position(Option::is_none).expect("check errs when no trial can run");
-    let refused = wrong.iter().flatten().count();
+    let can_run = wrong.iter().map(Option::is_none).collect();
     let axes = sweep.axes(config, &trials.trials[first])?;
 
     let row = |trial: &interp_core::trial::Trial| TrialRow {
@@ -75,15 +82,19 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         cluster: trial.cluster.clone(),
         direction: trial.direction.clone(),
     };
+    let mut identity = json!({
+        "command": "sweep",
+        "sweep": spec,
+        "config_sha256": model.file_sha256("config.json")?,
+        "tokenizer_sha256": model.file_sha256("tokenizer.json")?,
+        "trials_sha256": trials.sha256,
+        "capture_sha256": capture.as_ref().map(Capture::sha256),
+    });
+    if let Some(source) = &source {
+        identity["source"] = source.identity()?;
+    }
     let plan = RunPlan {
-        spec: json!({
-            "command": "sweep",
-            "sweep": spec,
-            "config_sha256": model.file_sha256("config.json")?,
-            "tokenizer_sha256": model.file_sha256("tokenizer.json")?,
-            "trials_sha256": trials.sha256,
-            "capture_sha256": capture.as_ref().map(Capture::sha256),
-        }),
+        spec: identity,
         layout: Layout {
             axes,
             metrics: sweep.metrics.iter().map(ToString::to_string).collect(),
@@ -93,7 +104,7 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         trials: trials.trials.iter().map(row).collect(),
         bootstrap: Bootstrap { seed: spec.seed, ..Bootstrap::default() },
     };
-    Ok(Prepared { model, trials, refused, sweep, capture, plan })
+    Ok(Prepared { model, source, trials, can_run, sweep, capture, plan })
 }
 
 fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
@@ -196,20 +207,35 @@ fn read_sets(file: &Path) -> Result<Vec<HeadSet>> {
 }
 
 impl Prepared {
+    /// How many of the trials cannot run with this sweep.
+    pub fn refused(&self) -> usize {
+        self.can_run.iter().filter(|can_run| !**can_run).count()
+    }
+
     /// Tells the weight files of one start from those of another without reading them.
     pub fn fingerprint(&self) -> interp_core::Result<String> {
         let mut text = String::new();
-        for path in self.model.checkpoint.weight_files() {
-            let meta = fs::metadata(path).map_err(Error::io("read", path))?;
+        for path in self.weight_files() {
+            let meta = fs::metadata(&path).map_err(Error::io("read", &path))?;
             text += &format!("{} {} {}.{}\n", path.display(), meta.len(), meta.mtime(), meta.mtime_nsec());
         }
         Ok(format!("{:x}", Sha256::digest(text.as_bytes())))
     }
 
-    /// What `run.json` says besides the plan.
+    /// Files of weights, the donor's behind the edited model's.
+    pub fn weight_files(&self) -> Vec<PathBuf> {
+        let models = std::iter::once(&self.model).chain(self.source.as_ref().map(|source| &source.model));
+        models.flat_map(|model| model.checkpoint.weight_files()).map(Path::to_path_buf).collect()
+    }
+
+    /// What `run.json` says besides the plan; `weights` as [`Prepared::weight_files`] has them.
     pub fn describe(&self, weights: &[FileHash]) -> Map<String, Value> {
         let mut run = Map::new();
-        run.insert("model".into(), self.model.describe(weights));
+        let (edited, donor) = weights.split_at(self.model.checkpoint.weight_files().len().min(weights.len()));
+        run.insert("model".into(), self.model.describe(edited));
+        if let Some(source) = &self.source {
+            run.insert("source_model".into(), source.model.describe(donor));
+        }
         run.insert("delta".into(), json!("metric(clean) - metric(edited)"));
         run.insert("index_base".into(), json!(0));
         run.insert("tool_version".into(), json!(env!("CARGO_PKG_VERSION")));

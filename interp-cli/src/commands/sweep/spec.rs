@@ -48,6 +48,21 @@ pub struct SweepSpec {
     pub max_rows: Option<usize>,
     /// Seed.
     pub seed: u64,
+    /// Checkpoint that patches take from, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_model: Option<String>,
+    /// Which of its layers stands for which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_map: Option<String>,
+    /// Which of its heads stands for which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_map: Option<String>,
+    /// How its vectors are carried over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    /// Trial file that this was fitted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrate: Option<String>,
 }
 
 /// Flags that do not belong to a run's identity.
@@ -90,6 +105,11 @@ impl SweepSpec {
             metric: flags.metric.clone(),
             max_rows: flags.max_rows.map(NonZeroUsize::get),
             seed: flags.seed,
+            source_model: flags.source.source_model.clone(),
+            layer_map: flags.source.layer_map.clone(),
+            head_map: flags.source.head_map.clone(),
+            map: flags.source.map.clone(),
+            calibrate: flags.source.calibrate.clone(),
         }
     }
 
@@ -108,8 +128,8 @@ impl SweepSpec {
         Ok(serde_json::from_value(spec.clone()).map_err(|error| refuse(format!("field `spec.sweep`: {error}")))?)
     }
 
-    /// The model's part, as the flags of other commands have it.
-    pub fn model_args(&self, machine: Machine) -> ModelArgs {
+    /// A model's part, as the flags of other commands have it.
+    pub fn model_args(&self, model: &str, machine: Machine) -> ModelArgs {
         let compute = ComputeArgs {
             dtype: self.dtype.clone(),
             weights: self.weights.clone(),
@@ -117,6 +137,6 @@ impl SweepSpec {
             offline: machine.offline,
             threads: machine.threads,
         };
-        ModelArgs { model: self.model.clone(), compute }
+        ModelArgs { model: model.into(), compute }
     }
 }

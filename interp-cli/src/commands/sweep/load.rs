@@ -1,0 +1,265 @@
+//! What a sweep runs with, in memory: the edited model, the donor beside it or what the donor left before it went, and
+//! statistics. Decides who is loaded when.
+
+use anyhow::Result;
+use interp_core::decoder::Decoder;
+use interp_core::device::{Precision, Weights, free_memory};
+use interp_core::intervention::Moments;
+use interp_core::site::{HookPoint, Positions};
+use interp_core::sweep::{Donor, KeptSources, Models};
+use interp_core::transfer::{Maps, Samples, extent, hold_out};
+use interp_core::trial::Trial;
+use interp_core::{Error, guard};
+use serde_json::{Value, json};
+use tch::{Device, Kind};
+
+use super::Prepared;
+use super::source::Source;
+use crate::model::Model;
+use crate::output::Printer;
+use crate::progress::bar;
+
+/// Loads the edited model.
+type LoadBase = fn(&Model, &Printer) -> Result<Decoder>;
+
+/// Models and statistics of a sweep.
+pub struct Loaded {
+    base: Decoder,
+    donor: Option<Held>,
+    moments: Option<Moments>,
+    maps: Option<Maps>,
+}
+
+/// The donor's part.
+enum Held {
+    Beside(Decoder),
+    Kept(KeptSources),
+}
+
+impl Loaded {
+    /// As the engine takes them.
+    pub fn models(&self) -> Models<'_> {
+        let donor = self.donor.as_ref().map(|held| match held {
+            Held::Beside(decoder) => Donor::Model(decoder),
+            Held::Kept(kept) => Donor::Kept(kept),
+        });
+        Models { base: &self.base, donor, moments: self.moments.as_ref() }
+    }
+
+    /// The map that donated vectors went through, if one was fitted.
+    pub fn maps(&self) -> Option<&Maps> {
+        self.maps.as_ref()
+    }
+
+    /// The donor's part of some trials once more, where what was kept of it is only that of the trials of this start.
+    pub fn kept_again(&self, prepared: &Prepared, trials: &[&Trial]) -> Result<Option<KeptSources>> {
+        match self.donor {
+            Some(Held::Kept(_)) => Ok(prepared.keep_again(self.maps(), trials, prepared.model.precision)?),
+            _ => Ok(None),
+        }
+    }
+
+    /// What `run.json` says of the map: how well it does on prompts that it was not fitted to.
+    pub fn describe_maps(&self) -> Option<Value> {
+        let maps = self.maps.as_ref()?;
+        let (fitted, held_out) = maps.n_samples();
+        let r2: serde_json::Map<String, Value> = maps.r2().map(|(at, r2)| (at.to_string(), json!(r2))).collect();
+        Some(json!({ "map": maps.method().to_string(), "fitted": fitted, "held_out": held_out, "r2": r2 }))
+    }
+}
+
+impl Prepared {
+    /// Loads what the trials that are `wanted` run with. Where the donor's activations go through a map, or the two models do
+    /// not fit into memory together, the donor runs first, and goes.
+    pub fn load(&self, wanted: &dyn Fn(usize) -> bool, load_base: LoadBase, printer: &Printer) -> Result<Loaded> {
+        let Some(source) = &self.source else {
+            let base = load_base(&self.model, printer)?;
+            let moments = self.moments(&base)?;
+            return Ok(Loaded { base, donor: None, moments, maps: None });
+        };
+        if !source.is_mapped() && fit_together(&self.model, &source.model) {
+            let donor = Held::Beside(load_donor(source, printer)?);
+            return Ok(Loaded {
+                base: load_base(&self.model, printer)?,
+                donor: Some(donor),
+                moments: None,
+                maps: None,
+            });
+        }
+        let wanted = |(index, can_run): (usize, &bool)| (*can_run && wanted(index)).then(|| &self.trials.trials[index]);
+        let trials: Vec<&Trial> = self.can_run.iter().enumerate().filter_map(wanted).collect();
+        self.refuse_too_much(source, &trials)?;
+        let donor = load_donor(source, printer)?;
+        let kept = self.keep(source, &donor, &trials)?;
+        let samples = self.calibration(source)?.map(|prompts| {
+            let prompts = prompts.iter().map(|one| (one.tokens, one.positions.clone()));
+            let (points, via) = (self.sweep.points(), Some(&source.via));
+            guard::catch_torch("calibration", || Ok(Samples::collect(&donor, prompts, &points, via)))
+        });
+        let samples = samples.transpose()?;
+        drop(donor);
+        let base = load_base(&self.model, printer)?;
+        let maps = samples.map(|samples| self.fit(source, &base, &samples)).transpose()?;
+        if let Some(maps) = &maps {
+            report(maps, printer);
+        }
+        let kept = match &maps {
+            Some(maps) => kept.carried(maps),
+            None => kept,
+        };
+        Ok(Loaded { base, donor: Some(Held::Kept(kept)), moments: None, maps })
+    }
+
+    /// The donor's part of some trials once more, by a donor that is loaded beside everything else for the moment and
+    /// computes in `precision`. `None` for a sweep without one.
+    pub fn keep_again(
+        &self,
+        maps: Option<&Maps>,
+        trials: &[&Trial],
+        precision: Precision,
+    ) -> interp_core::Result<Option<KeptSources>> {
+        let Some(source) = &self.source else { return Ok(None) };
+        let donor = mapped(&source.model, precision, source.model.device)?;
+        let kept = self.keep(source, &donor, trials)?;
+        Ok(Some(match maps {
+            Some(maps) => kept.carried(maps),
+            None => kept,
+        }))
+    }
+
+    fn keep(&self, source: &Source, donor: &Decoder, trials: &[&Trial]) -> interp_core::Result<KeptSources> {
+        let config = self.model.checkpoint.config();
+        let bar = bar(trials.len(), "source runs");
+        let kept = KeptSources::keep(&self.sweep, donor, config, &source.via, trials.iter().copied(), || bar.inc(1));
+        bar.finish_and_clear();
+        kept
+    }
+
+    /// Both prompts of every calibration trial, at the positions that the sweep edits.
+    fn calibration<'a>(&'a self, source: &'a Source) -> Result<Option<Vec<Calibrating<'a>>>> {
+        let Some(file) = &source.calibration else { return Ok(None) };
+        let mut all = Vec::new();
+        for trial in &file.trials {
+            for prompt in std::iter::once(&trial.base).chain(&trial.source) {
+                let place = format!("calibration trial {}", trial.id);
+                let of = |selector: &Positions| prompt.positions(selector, &place);
+                let mut positions = self.sweep.positions.iter().map(of).collect::<Result<Vec<_>, _>>()?.concat();
+                positions.sort_unstable();
+                positions.dedup();
+                let group = trial.cluster.as_deref().unwrap_or(&trial.id);
+                all.push(Calibrating { group, tokens: &prompt.tokens, positions });
+            }
+        }
+        Ok(Some(all))
+    }
+
+    fn fit(&self, source: &Source, base: &Decoder, donor: &Samples) -> Result<Maps> {
+        let prompts = self.calibration(source)?.unwrap_or_default();
+        let groups: Vec<&str> =
+            prompts.iter().flat_map(|one| std::iter::repeat_n(one.group, one.positions.len())).collect();
+        let held_out = hold_out(&groups, self.plan.bootstrap.seed)?;
+        let prompts = prompts.iter().map(|one| (one.tokens, one.positions.clone()));
+        Ok(guard::catch_torch("fitting the map", || {
+            let edited = Samples::collect(base, prompts, &self.sweep.points(), None);
+            Maps::fit(source.method, donor, &edited, &held_out)
+        })?)
+    }
+
+    /// What is kept of the donor must fit into half of the memory that is free, before anything is loaded.
+    fn refuse_too_much(&self, source: &Source, trials: &[&Trial]) -> Result<()> {
+        let (config, donor) = (self.model.checkpoint.config(), source.model.checkpoint.config());
+        let kind = self.model.precision.dtype.kind();
+        let kept = KeptSources::bytes(&self.sweep, config, donor, trials.iter().copied(), kind)?;
+        let samples: usize = self.calibration(source)?.iter().flatten().map(|one| one.positions.len()).sum();
+        let per_sample = |at: HookPoint| -> usize {
+            let of = |config| at.site.axes().iter().map(|&axis| extent(axis, config)).product::<usize>();
+            of(config) + of(donor)
+        };
+        let width = if kind == Kind::Double { 8 } else { 4 };
+        let samples = samples * self.sweep.points().into_iter().map(per_sample).sum::<usize>() * width;
+        let needed = kept + samples as u64;
+        match free_memory(Device::Cpu) {
+            Some(free) if needed > free / 2 => Err(Error::File {
+                path: source.model.checkpoint.dir().into(),
+                problem: format!(
+                    "keeping what patches take from it needs {:.1} GB, half of the free memory is {:.1} GB",
+                    needed as f64 / 1e9,
+                    free as f64 / 2e9
+                ),
+                hint: Some("choose fewer --layers or --positions, or split the trial file and sweep each part".into()),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A calibration prompt, the positions to take, and the cluster that it must not be parted from.
+struct Calibrating<'a> {
+    group: &'a str,
+    tokens: &'a [i64],
+    positions: Vec<usize>,
+}
+
+/// The donor's weights. It runs one row at a time, so they are not laid out for waves. Checkpoints that share a base with the
+/// edited one are to be made from that here.
+fn load_donor(source: &Source, printer: &Printer) -> Result<Decoder> {
+    source.model.load(printer)
+}
+
+/// Whether the weights of both take less than half of what is free.
+fn fit_together(edited: &Model, donor: &Model) -> bool {
+    let bytes = |model: &Model| {
+        let computed = model.precision.dtype.kind().elt_size_in_bytes() as u64;
+        let as_computed = |(name, bytes): (&String, &u64)| match name.as_str() {
+            "F64" => bytes / 8 * computed,
+            "F32" => bytes / 4 * computed,
+            _ => bytes / 2 * computed,
+        };
+        let converted: u64 = model.checkpoint.stored_dtypes().iter().map(as_computed).sum();
+        converted.max(model.checkpoint.total_bytes())
+    };
+    free_memory(edited.device).is_none_or(|free| bytes(edited) + bytes(donor) < free / 2)
+}
+
+/// A checkpoint beside what is loaded: weights stay in the memory map and are converted product by product. A GPU that has no
+/// room for them leaves the work to the CPU.
+pub fn mapped(model: &Model, precision: Precision, device: Device) -> interp_core::Result<Decoder> {
+    let (checkpoint, precision) = (&model.checkpoint, Precision { weights: Weights::File, ..precision });
+    let stored = checkpoint.stored_dtypes();
+    let total: u64 = stored.values().sum();
+    let copied = |device: Device| match precision.storage(&stored, device) {
+        Some(kind) => total / 2 * kind.elt_size_in_bytes() as u64,
+        None if device == Device::Cpu => 0,
+        None => total,
+    };
+    // A quarter more, for the passes themselves.
+    let fits = |device: Device| free_memory(device).is_none_or(|free| copied(device) / 4 * 5 < free);
+    let device = [device, Device::Cpu].into_iter().find(|&device| fits(device)).ok_or_else(|| {
+        let problem = format!("f16 weights take {:.1} GB in {}", copied(Device::Cpu) as f64 / 1e9, precision.dtype);
+        Error::File { path: checkpoint.dir().into(), problem, hint: None }
+    })?;
+    guard::catch_torch("loading weights once more", || Decoder::load(checkpoint, device, precision))
+}
+
+/// How well the maps do.
+fn report(maps: &Maps, printer: &Printer) {
+    let mut r2: Vec<f64> = maps.r2().flat_map(|(_, r2)| r2).filter(|r2| !r2.is_nan()).collect();
+    r2.sort_unstable_by(f64::total_cmp);
+    let (fitted, held_out) = maps.n_samples();
+    let method = maps.method();
+    if r2.is_empty() {
+        printer.talk(&format!("warning: map {method}: nothing varies over the calibration prompts"));
+        return;
+    }
+    let (least, middle, most) = (r2[0], r2[r2.len() / 2], r2[r2.len() - 1]);
+    printer.talk(&format!(
+        "map {method}: held-out R² {middle:.3} ({least:.3} to {most:.3}), median and range of {} maps; {fitted} samples \
+         fitted, {held_out} held out",
+        r2.len()
+    ));
+    let useless = r2.iter().filter(|r2| **r2 <= 0.0).count();
+    if useless > 0 {
+        printer.talk(&format!("warning: {useless} of {} maps do no better than a constant", r2.len()));
+    }
+}
