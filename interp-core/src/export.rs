@@ -18,6 +18,7 @@
 
 mod atomic;
 pub mod capture;
+mod contrast;
 mod heads;
 mod journal;
 mod noise;
@@ -28,6 +29,7 @@ pub mod table;
 mod write;
 
 pub use atomic::write_atomic;
+pub use contrast::{Arm, Change, Contrast, Contrasted, Effect, Judge};
 pub use noise::NoiseFloor;
 pub use run_folder::{Opened, RunFolder, RunPlan};
 pub use study::{Layout, Skipped, Study, Summary, TrialRow};

@@ -5,6 +5,7 @@
 
 mod font;
 mod heatmap;
+mod maps;
 mod palette;
 mod panels;
 mod profile;
@@ -14,6 +15,7 @@ mod scene;
 use crate::error::{Error, Result};
 use crate::scores::GridAxis;
 
+pub use maps::{Map, Maps};
 pub use panels::{Line, Panel};
 use scene::Scene;
 
@@ -61,6 +63,16 @@ pub fn panels_svg(title: &str, subtitle: &str, panels: &[Panel]) -> Result<Strin
     render::svg(&panels::layout(title, subtitle, panels))
 }
 
+/// Heat maps beside and below each other, as SVG text; drawn as a [`Figure`] is.
+pub fn maps_svg(maps: &Maps) -> Result<String> {
+    render::svg(&maps::layout(maps)?)
+}
+
+/// Heat maps beside and below each other, as PNG bytes.
+pub fn maps_png(maps: &Maps) -> Result<Vec<u8>> {
+    render::png(&maps::layout(maps)?)
+}
+
 fn scene(figure: &Figure) -> Result<Scene> {
     let refuse = |problem: String| Err(Error::Figure { problem });
     let cells = crate::scores::n_cells(&figure.axes);
@@ -79,28 +91,33 @@ fn scene(figure: &Figure) -> Result<Scene> {
 }
 
 impl Figure {
-    /// Largest |δ| of the finite cells, or 1 if there is none above 0.
-    fn largest(&self) -> f64 {
-        let largest = self.values.iter().filter(|v| v.is_finite()).fold(0.0f64, |a, v| a.max(v.abs()));
-        if largest > 0.0 { largest } else { 1.0 }
-    }
-
     fn is_below_floor(&self, cell: usize) -> bool {
         self.below_floor.as_ref().is_some_and(|below| below[cell])
     }
 
     /// What the colour or length means, with its unit.
     fn quantity(&self) -> String {
-        let unit = match self.metric.as_str() {
-            "logit-diff" | "logit" => " (logits)",
-            "log-prob" | "kl" => " (nats)",
-            "prob" => " (probability)",
-            "acc" => " (share of trials)",
-            "rank" => " (ranks)",
-            _ => "",
-        };
-        format!("δ {}{unit}", self.metric)
+        quantity("δ", &self.metric)
     }
+}
+
+/// A sign for what is measured, the metric and its unit: `δ logit-diff (logits)`.
+pub fn quantity(sign: &str, metric: &str) -> String {
+    let unit = match metric {
+        "logit-diff" | "logit" => " (logits)",
+        "log-prob" | "kl" => " (nats)",
+        "prob" => " (probability)",
+        "acc" => " (share of trials)",
+        "rank" => " (ranks)",
+        _ => "",
+    };
+    format!("{sign} {metric}{unit}")
+}
+
+/// Largest finite |value|, or 1 if there is none above 0.
+fn largest(values: &[f64]) -> f64 {
+    let largest = values.iter().filter(|v| v.is_finite()).fold(0.0f64, |a, v| a.max(v.abs()));
+    if largest > 0.0 { largest } else { 1.0 }
 }
 
 /// What an axis is called in a figure.
@@ -111,6 +128,9 @@ fn axis_title(axis: &GridAxis) -> String {
         "pos" => "Position".into(),
         "span" => "Span".into(),
         "set" => "Set of heads".into(),
+        "kv_head" => "KV head".into(),
+        "module" => "Module".into(),
+        "checkpoint" => "Checkpoint".into(),
         other => other.into(),
     }
 }

@@ -3,10 +3,11 @@
 //! Trials made from the same material (the two directions of one draw, say) are not independent, so everything that
 //! speaks about uncertainty works on *clusters* of trials. The estimate itself is the mean over trials; when all
 //! clusters hold equally many trials it equals the mean of the cluster means.
-//! Permutation tests and multiple-comparison control belong beside this file, on the same [`Clusters`].
+//! Tests by flipped signs, and what many tests at once may claim, are in `signs`, on the same [`Clusters`].
 
 mod control;
 mod line;
+mod signs;
 
 use std::collections::HashMap;
 
@@ -15,6 +16,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::control::{Comparison, compare, draw};
 pub use self::line::Line;
+pub use self::signs::{Flips, false_discovery, sign_flip};
 use crate::error::{Error, Result};
 
 /// Which trials belong together.
@@ -115,31 +117,48 @@ pub fn summarize<T: Copy + Into<f64> + Sync>(
     if bootstrap.resamples == 0 {
         return wrong("resamples", "0".into(), "an interval needs at least one");
     }
+    let n_cells = n_cells(trials, clusters)?;
+    let draws = Draws::new(clusters, bootstrap);
+    Ok(by_blocks(n_cells, |start| summarize_block(trials, start, clusters, &draws, bootstrap.level)))
+}
+
+/// How many cells every trial has.
+fn n_cells<T>(trials: &[&[T]], clusters: &Clusters) -> Result<usize> {
+    let wrong = |problem: &str| {
+        Err(Error::Statistics { what: "trials", value: trials.len().to_string(), problem: problem.into() })
+    };
     let Some(n_cells) = trials.first().map(|cells| cells.len()) else {
-        return wrong("trials", "0".into(), "there is nothing to average");
+        return wrong("there is nothing to average");
     };
     if clusters.of_trial.len() != trials.len() || trials.iter().any(|cells| cells.len() != n_cells) {
-        return wrong("trials", trials.len().to_string(), "cells or cluster labels do not match in number");
+        return wrong("cells or cluster labels do not match in number");
     }
-    let draws = Draws::new(clusters, bootstrap);
+    Ok(n_cells)
+}
+
+/// What `work` makes of every block of cells, given its first cell, in order and on all cores. Blocks are independent and
+/// each is computed in a fixed order, so the number of workers changes no bit.
+fn by_blocks<R: Send>(n_cells: usize, work: impl Fn(usize) -> Vec<R> + Sync) -> Vec<R> {
     let starts: Vec<usize> = (0..n_cells).step_by(BLOCK).collect();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(starts.len().max(1));
-    // Blocks are independent and each is computed in a fixed order, so the number of workers changes no bit.
-    let parts: Vec<Vec<CellStats>> = std::thread::scope(|scope| {
-        let share = starts.len().div_ceil(workers).max(1);
-        let threads: Vec<_> = starts
-            .chunks(share)
-            .map(|starts| {
-                let draws = &draws;
-                scope.spawn(move || {
-                    let block = |&start: &usize| summarize_block(trials, start, clusters, draws, bootstrap.level);
-                    starts.iter().flat_map(block).collect()
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().expect("statistics do not panic")).collect()
-    });
-    Ok(parts.concat())
+    let share = starts.len().div_ceil(workers).max(1);
+    std::thread::scope(|scope| {
+        let work = &work;
+        let part = |starts: &[usize]| starts.iter().flat_map(|&start| work(start)).collect::<Vec<R>>();
+        let threads: Vec<_> = starts.chunks(share).map(|starts| scope.spawn(move || part(starts))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("statistics do not panic")).collect()
+    })
+}
+
+/// The sum of every cell of the block over the trials of each cluster.
+fn cluster_sums<T: Copy + Into<f64>>(trials: &[&[T]], start: usize, clusters: &Clusters) -> Vec<[f64; BLOCK]> {
+    let width = BLOCK.min(trials[0].len() - start);
+    let mut sums = vec![[0.0f64; BLOCK]; clusters.n];
+    for (cells, &c) in trials.iter().zip(&clusters.of_trial) {
+        let row = &cells[start..start + width];
+        sums[c].iter_mut().zip(row).for_each(|(sum, &x)| *sum += x.into());
+    }
+    sums
 }
 
 /// Indices from the largest value to the smallest; equal values keep their order (outer axis first), NaN come last.
@@ -214,11 +233,7 @@ fn summarize_block<T: Copy + Into<f64>>(
 ) -> Vec<CellStats> {
     let width = BLOCK.min(trials[0].len() - start);
     let n = trials.len() as f64;
-    let mut sums = vec![[0.0f64; BLOCK]; clusters.n];
-    for (cells, &c) in trials.iter().zip(&clusters.of_trial) {
-        let row = &cells[start..start + width];
-        sums[c].iter_mut().zip(row).for_each(|(sum, &x)| *sum += x.into());
-    }
+    let sums = cluster_sums(trials, start, clusters);
     let mut resampled = vec![Vec::with_capacity(draws.counts.len()); width];
     for (drawn, size) in draws.counts.iter().zip(&draws.trials) {
         let mut total = [0.0f64; BLOCK];

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::study::{AxisRecord, BootstrapRecord, Study, Summary};
+use super::study::{AxisRecord, BootstrapRecord, Layout, Study, Summary};
 use crate::scores::{self, Coordinate};
 use crate::site::HeadAxis;
 
@@ -50,19 +50,29 @@ pub fn json(study: &Study, summaries: &[Summary]) -> String {
             head[key] = value.clone();
         }
     }
+    with_cells(&head, rows(study, summaries))
+}
+
+/// The head's keys, one per line, and then `cells`, one per line.
+pub(super) fn with_cells(head: &Value, rows: Vec<Map<String, Value>>) -> String {
     let mut text = String::from("{\n");
     for (key, value) in head.as_object().expect("it was built as one") {
         text.push_str(&format!("{}: {value},\n", Value::from(key.as_str())));
     }
-    let lines: Vec<String> = rows(study, summaries).into_iter().map(|row| Value::Object(row).to_string()).collect();
+    let lines: Vec<String> = rows.into_iter().map(|row| Value::Object(row).to_string()).collect();
     text.push_str(&format!("\"cells\": [\n{}\n]\n}}\n", lines.join(",\n")));
     text
 }
 
 /// `delta.csv`, the same columns with a header line.
 pub fn csv(study: &Study, summaries: &[Summary]) -> String {
+    csv_of(&rows(study, summaries))
+}
+
+/// Rows that all have the same columns, under a header line. An interval `ci` becomes `ci_lo` and `ci_hi`.
+pub(super) fn csv_of(rows: &[Map<String, Value>]) -> String {
     let mut text = String::new();
-    for (i, row) in rows(study, summaries).iter().enumerate() {
+    for (i, row) in rows.iter().enumerate() {
         let columns: Vec<(String, String)> = row.iter().flat_map(|(name, value)| columns(name, value)).collect();
         if i == 0 {
             let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
@@ -80,11 +90,25 @@ pub fn rows(study: &Study, summaries: &[Summary]) -> Vec<Map<String, Value>> {
 }
 
 fn row(study: &Study, summary: &Summary, place: usize) -> Map<String, Value> {
-    let layout = &study.layout;
     let cell = summary.order[place];
     let stats = &summary.cells[cell];
+    let mut row = place_of(&study.layout, summary.metric, cell);
+    row.insert("mean".into(), json!(stats.mean));
+    row.insert("sd".into(), json!(stats.sd));
+    row.insert("se".into(), json!(stats.se));
+    row.insert("ci".into(), json!(stats.ci));
+    let has_number = !stats.mean.is_nan();
+    if let Some(below) = &summary.below_floor {
+        row.insert("below_floor".into(), if has_number { json!(below[cell]) } else { Value::Null });
+    }
+    row.insert("rank".into(), if has_number { json!(place + 1) } else { Value::Null });
+    row
+}
+
+/// The columns that say which cell of which metric a row is of.
+pub(super) fn place_of(layout: &Layout, metric: usize, cell: usize) -> Map<String, Value> {
     let mut row = Map::new();
-    row.insert("metric".into(), json!(layout.metrics[summary.metric]));
+    row.insert("metric".into(), json!(layout.metrics[metric]));
     let mut kv_head = None;
     for (axis, index) in layout.axes.iter().zip(scores::unravel(&layout.axes, cell)) {
         let at = axis.coordinate(index);
@@ -101,23 +125,14 @@ fn row(study: &Study, summary: &Summary, place: usize) -> Map<String, Value> {
         row.insert("kv_head".into(), json!(kv_head));
     }
     row.insert("label".into(), json!(scores::cell_label(&layout.axes, cell)));
-    row.insert("mean".into(), json!(stats.mean));
-    row.insert("sd".into(), json!(stats.sd));
-    row.insert("se".into(), json!(stats.se));
-    row.insert("ci".into(), json!(stats.ci));
-    let has_number = !stats.mean.is_nan();
-    if let Some(below) = &summary.below_floor {
-        row.insert("below_floor".into(), if has_number { json!(below[cell]) } else { Value::Null });
-    }
-    row.insert("rank".into(), if has_number { json!(place + 1) } else { Value::Null });
     row
 }
 
 fn columns(name: &str, value: &Value) -> Vec<(String, String)> {
     match value {
-        _ if name == "ci" => {
+        _ if name == "ci" || name.ends_with("_ci") => {
             let bound = |i: usize| value.get(i).map(plain).unwrap_or_default();
-            vec![("ci_lo".into(), bound(0)), ("ci_hi".into(), bound(1))]
+            vec![(format!("{name}_lo"), bound(0)), (format!("{name}_hi"), bound(1))]
         }
         value => vec![(quoted(name), plain(value))],
     }
@@ -139,7 +154,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::{Layout, NoiseFloor, Skipped, TrialRow};
+    use crate::export::{NoiseFloor, Skipped, TrialRow};
     use crate::scores::GridAxis;
     use crate::stats::Bootstrap;
 

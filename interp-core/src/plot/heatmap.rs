@@ -1,15 +1,15 @@
-//! Two axes: cells in a diverging colour, the strongest outlined and listed. Layout only.
+//! Two axes: cells in a diverging colour, the strongest outlined and listed. Layout only. Its pieces serve `maps` too.
 
 use super::font;
 use super::palette::{self, Rgb};
 use super::scene::{Align, Scene};
-use super::{Figure, axis_title, fixed, round_step, tick, tick_labels};
-use crate::scores::{Coordinate, cell_label};
+use super::{Figure, axis_title, fixed, largest, round_step, tick, tick_labels};
+use crate::scores::{Coordinate, GridAxis, cell_label};
 
-const MARGIN: i32 = 18;
-const TITLE: i32 = 16;
-const TEXT: i32 = 12;
-const SMALL: i32 = 11;
+pub const MARGIN: i32 = 18;
+pub const TITLE: i32 = 16;
+pub const TEXT: i32 = 12;
+pub const SMALL: i32 = 11;
 /// Room the grid may take before cells shrink, and the smallest and largest cell.
 const ROOM: (i32, i32) = (760, 640);
 const CELL: (i32, i32) = (4, 44);
@@ -20,32 +20,27 @@ const BAR_WIDTH: i32 = 14;
 pub fn layout(figure: &Figure) -> Scene {
     let (rows, columns) = (figure.axes[0].labels.len() as i32, figure.axes[1].labels.len() as i32);
     let cell = (ROOM.0 / columns).min(ROOM.1 / rows).clamp(CELL.0, CELL.1);
-    let (row_ticks, column_ticks) = (tick_labels(&figure.axes[0]), tick_labels(&figure.axes[1]));
-    let widest = |labels: &[String]| labels.iter().map(|label| font::width(label, SMALL, false)).max().unwrap_or(0);
-    // Numbers are thinned where they do not fit, names are turned: a missing name cannot be guessed.
-    let named = matches!(figure.axes[1].coordinate(0), Coordinate::Name(_));
-    let upright = named && widest(&column_ticks) + 4 > cell;
-    let ticks_height = if upright { widest(&column_ticks) + 6 } else { 16 };
-
+    let largest = largest(&figure.values);
+    let cells = Cells {
+        axes: &figure.axes,
+        values: &figure.values,
+        below_floor: figure.below_floor.as_deref(),
+        // On a small grid ten outlines would say nothing.
+        outlined: strongest(figure).into_iter().take((figure.values.len() / 8).max(1)).collect(),
+        largest,
+    };
     let mut scene = Scene::default();
-    let x0 = MARGIN + 20 + widest(&row_ticks) + 8;
+    let x0 = MARGIN + cells.room_left();
     let y0 = MARGIN + TITLE + if figure.subtitle.is_empty() { 16 } else { 34 };
     let (grid_w, grid_h) = (columns * cell, rows * cell);
-    draw_cells(&mut scene, figure, (x0, y0), cell);
-    draw_row_ticks(&mut scene, &row_ticks, (x0, y0), cell);
-    draw_column_ticks(&mut scene, &column_ticks, (x0, y0 + grid_h), cell, upright);
-    scene
-        .text(axis_title(&figure.axes[0]), MARGIN + 6, y0 + grid_h / 2, TEXT + 1, Align::Middle, palette::INK)
-        .upright = true;
-    let axis_y = y0 + grid_h + ticks_height + 14;
-    scene.text(axis_title(&figure.axes[1]), x0 + grid_w / 2, axis_y, TEXT + 1, Align::Middle, palette::INK);
+    let axis_y = cells.draw(&mut scene, (x0, y0), cell);
 
     // Short grids keep a bar and a list that can be read.
     let side_h = grid_h.max(176);
     let bar_x = x0 + grid_w + 24;
-    let list_x = draw_color_bar(&mut scene, figure, (bar_x, y0), side_h);
+    let list_x = draw_color_bar(&mut scene, &figure.quantity(), largest, (bar_x, y0), side_h);
     let (right, list_bottom) = draw_list(&mut scene, figure, (list_x + 22, y0), side_h);
-    let (legend_right, legend_y) = draw_legend(&mut scene, figure, (x0, axis_y.max(list_bottom) + 24));
+    let (legend_right, legend_y) = draw_legend(&mut scene, &[&cells], (x0, axis_y.max(list_bottom) + 24));
 
     scene.text(&figure.title, MARGIN, MARGIN + TITLE / 2, TITLE, Align::Start, palette::INK).bold = true;
     scene.text(&figure.subtitle, MARGIN, MARGIN + TITLE + 12, TEXT, Align::Start, palette::SOFT);
@@ -55,36 +50,84 @@ pub fn layout(figure: &Figure) -> Scene {
     scene
 }
 
-fn draw_cells(scene: &mut Scene, figure: &Figure, (x0, y0): (i32, i32), cell: i32) {
-    let columns = figure.axes[1].labels.len() as i32;
-    let rows = figure.axes[0].labels.len() as i32;
-    let largest = figure.largest();
-    // A hairline between cells helps to count them, but would eat small ones.
-    let gap = i32::from(cell >= 12);
-    for (index, &value) in figure.values.iter().enumerate() {
-        let (x, y) = (x0 + index as i32 % columns * cell, y0 + index as i32 / columns * cell);
-        if value.is_nan() {
-            hatch(scene, (x, y), cell);
-            continue;
+/// A grid of coloured cells with its ticks.
+pub struct Cells<'a> {
+    /// Two axes.
+    pub axes: &'a [GridAxis],
+    /// One per cell, row-major; NaN where there is none.
+    pub values: &'a [f64],
+    /// Cells drawn grey.
+    pub below_floor: Option<&'a [bool]>,
+    /// Cells with a frame.
+    pub outlined: Vec<usize>,
+    /// The |value| of the strongest colour.
+    pub largest: f64,
+}
+
+impl Cells<'_> {
+    /// What stands left of the cells: the axis title and labels.
+    pub fn room_left(&self) -> i32 {
+        20 + widest(&tick_labels(&self.axes[0])) + 8
+    }
+
+    /// Draws cells, ticks and axis titles, the upper left cell at (x0, y0). Returns the middle of the lowest line of text.
+    pub fn draw(&self, scene: &mut Scene, (x0, y0): (i32, i32), cell: i32) -> i32 {
+        let (rows, columns) = (self.axes[0].labels.len() as i32, self.axes[1].labels.len() as i32);
+        let (row_ticks, column_ticks) = (tick_labels(&self.axes[0]), tick_labels(&self.axes[1]));
+        // Numbers are thinned where they do not fit, names are turned: a missing name cannot be guessed.
+        let named = matches!(self.axes[1].coordinate(0), Coordinate::Name(_));
+        let upright = named && widest(&column_ticks) + 4 > cell;
+        let ticks_height = if upright { widest(&column_ticks) + 6 } else { 16 };
+        let (grid_w, grid_h) = (columns * cell, rows * cell);
+        self.draw_cells(scene, (x0, y0), cell);
+        draw_row_ticks(scene, &row_ticks, (x0, y0), cell);
+        draw_column_ticks(scene, &column_ticks, (x0, y0 + grid_h), cell, upright);
+        let title_x = x0 - self.room_left() + 6;
+        let title = axis_title(&self.axes[0]);
+        scene.text(title, title_x, y0 + grid_h / 2, TEXT + 1, Align::Middle, palette::INK).upright = true;
+        let axis_y = y0 + grid_h + ticks_height + 14;
+        scene.text(axis_title(&self.axes[1]), x0 + grid_w / 2, axis_y, TEXT + 1, Align::Middle, palette::INK);
+        axis_y
+    }
+
+    fn draw_cells(&self, scene: &mut Scene, (x0, y0): (i32, i32), cell: i32) {
+        let (rows, columns) = (self.axes[0].labels.len() as i32, self.axes[1].labels.len() as i32);
+        // A hairline between cells helps to count them, but would eat small ones.
+        let gap = i32::from(cell >= 12);
+        for (index, &value) in self.values.iter().enumerate() {
+            let (x, y) = (x0 + index as i32 % columns * cell, y0 + index as i32 / columns * cell);
+            if value.is_nan() {
+                hatch(scene, (x, y), cell);
+                continue;
+            }
+            let fill = self.fill(index);
+            scene.rect(x, y, cell - gap, cell - gap, fill);
+            if cell >= CELL_WITH_VALUE {
+                let (x, y) = (x + (cell - gap) / 2, y + (cell - gap) / 2);
+                scene.text(fixed(value, self.largest, 3), x, y, SMALL, Align::Middle, palette::ink_on(fill));
+            }
         }
-        let fill = fill(figure, index, largest);
-        scene.rect(x, y, cell - gap, cell - gap, fill);
-        if cell >= CELL_WITH_VALUE {
-            let (x, y) = (x + (cell - gap) / 2, y + (cell - gap) / 2);
-            scene.text(fixed(value, largest, 3), x, y, SMALL, Align::Middle, palette::ink_on(fill));
+        scene.frame(x0 - 1, y0 - 1, columns * cell + 2 - gap, rows * cell + 2 - gap, palette::FRAME, 1);
+        for &index in &self.outlined {
+            let (x, y) = (x0 + index as i32 % columns * cell, y0 + index as i32 / columns * cell);
+            scene.frame(x - 1, y - 1, cell + 2 - gap, cell + 2 - gap, palette::INK, if cell >= 14 { 2 } else { 1 });
         }
     }
-    scene.frame(x0 - 1, y0 - 1, columns * cell + 2 - gap, rows * cell + 2 - gap, palette::FRAME, 1);
-    // On a small grid ten outlines would say nothing.
-    let outlined = (figure.values.len() / 8).max(1);
-    for &index in strongest(figure).iter().take(outlined) {
-        let (x, y) = (x0 + index as i32 % columns * cell, y0 + index as i32 / columns * cell);
-        scene.frame(x - 1, y - 1, cell + 2 - gap, cell + 2 - gap, palette::INK, if cell >= 14 { 2 } else { 1 });
+
+    fn is_below_floor(&self, cell: usize) -> bool {
+        self.below_floor.is_some_and(|below| below[cell])
+    }
+
+    fn fill(&self, cell: usize) -> Rgb {
+        match self.is_below_floor(cell) {
+            true => palette::BELOW_FLOOR,
+            false => palette::diverging(self.values[cell] / self.largest),
+        }
     }
 }
 
-fn fill(figure: &Figure, cell: usize, largest: f64) -> Rgb {
-    if figure.is_below_floor(cell) { palette::BELOW_FLOOR } else { palette::diverging(figure.values[cell] / largest) }
+fn widest(labels: &[String]) -> i32 {
+    labels.iter().map(|label| font::width(label, SMALL, false)).max().unwrap_or(0)
 }
 
 fn hatch(scene: &mut Scene, (x, y): (i32, i32), size: i32) {
@@ -119,8 +162,7 @@ fn draw_row_ticks(scene: &mut Scene, labels: &[String], (x0, y0): (i32, i32), ce
 }
 
 fn draw_column_ticks(scene: &mut Scene, labels: &[String], (x0, y1): (i32, i32), cell: i32, upright: bool) {
-    let widest = labels.iter().map(|label| font::width(label, SMALL, false)).max().unwrap_or(0);
-    let room = if upright { SMALL + 2 } else { widest + 4 };
+    let room = if upright { SMALL + 2 } else { widest(labels) + 4 };
     for (i, label) in labels.iter().enumerate().step_by(thinning(cell, room)) {
         let x = x0 + i as i32 * cell + cell / 2;
         scene.line(vec![(x, y1 + 1), (x, y1 + 4)], palette::FRAME, 1);
@@ -131,9 +173,8 @@ fn draw_column_ticks(scene: &mut Scene, labels: &[String], (x0, y1): (i32, i32),
     }
 }
 
-/// Returns where the bar's labels end.
-fn draw_color_bar(scene: &mut Scene, figure: &Figure, (x, y): (i32, i32), height: i32) -> i32 {
-    let largest = figure.largest();
+/// A bar that says what the colours mean. Returns where its labels end.
+pub fn draw_color_bar(scene: &mut Scene, quantity: &str, largest: f64, (x, y): (i32, i32), height: i32) -> i32 {
     for i in 0..height {
         let share = 1.0 - 2.0 * f64::from(i) / f64::from(height - 1);
         scene.rect(x, y + i, BAR_WIDTH, 1, palette::diverging(share));
@@ -151,7 +192,7 @@ fn draw_color_bar(scene: &mut Scene, figure: &Figure, (x, y): (i32, i32), height
         scene.text(label, x + BAR_WIDTH + 7, at, SMALL, Align::Start, palette::INK);
     }
     let label_x = x + BAR_WIDTH + 7 + right + 14;
-    scene.text(figure.quantity(), label_x, y + height / 2, TEXT, Align::Middle, palette::INK).upright = true;
+    scene.text(quantity, label_x, y + height / 2, TEXT, Align::Middle, palette::INK).upright = true;
     label_x + TEXT / 2
 }
 
@@ -164,7 +205,7 @@ fn draw_list(scene: &mut Scene, figure: &Figure, (x, y): (i32, i32), height: i32
         return (x, y);
     }
     scene.text("Largest |δ|", x, y + 6, TEXT, Align::Start, palette::INK).bold = true;
-    let value = |cell: &usize| fixed(figure.values[*cell], figure.largest(), 4);
+    let value = |cell: &usize| fixed(figure.values[*cell], largest(&figure.values), 4);
     let label = |cell: &usize| cell_label(&figure.axes, *cell);
     let names = cells[..shown].iter().map(|cell| font::width(&label(cell), TEXT, false)).max().unwrap_or(0);
     let values = cells[..shown].iter().map(|cell| font::width(&value(cell), TEXT, false)).max().unwrap_or(0);
@@ -178,18 +219,21 @@ fn draw_list(scene: &mut Scene, figure: &Figure, (x, y): (i32, i32), height: i32
 }
 
 /// Explains hatched and grey cells, if there are any. Returns where it ends, right and below.
-fn draw_legend(scene: &mut Scene, figure: &Figure, (mut x, y): (i32, i32)) -> (i32, i32) {
+pub fn draw_legend(scene: &mut Scene, grids: &[&Cells<'_>], (mut x, y): (i32, i32)) -> (i32, i32) {
     let (start, box_size) = (x, 12);
     let mut entry = |scene: &mut Scene, text: &str| {
         scene.frame(x - 1, y - 1, box_size + 2, box_size + 2, palette::FRAME, 1);
         scene.text(text, x + box_size + 6, y + box_size / 2, SMALL, Align::Start, palette::SOFT);
         x += box_size + 6 + font::width(text, SMALL, false) + 20;
     };
-    if (0..figure.values.len()).any(|cell| figure.is_below_floor(cell) && !figure.values[cell].is_nan()) {
+    let is_grey = |cells: &&Cells<'_>| {
+        (0..cells.values.len()).any(|cell| cells.is_below_floor(cell) && !cells.values[cell].is_nan())
+    };
+    if grids.iter().any(is_grey) {
         scene.rect(start, y, box_size, box_size, palette::BELOW_FLOOR);
         entry(scene, "below the noise floor");
     }
-    if figure.values.iter().any(|value| value.is_nan()) {
+    if grids.iter().any(|cells| cells.values.iter().any(|value| value.is_nan())) {
         let at = scene.shapes.len();
         entry(scene, "not measured");
         // The box's place is known only now; its hatch goes below its frame.

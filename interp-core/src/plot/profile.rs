@@ -3,7 +3,7 @@
 use super::font;
 use super::palette;
 use super::scene::{Align, Scene, Shape};
-use super::{Figure, axis_title, fixed, round_step, tick, tick_labels};
+use super::{Figure, axis_title, fixed, largest, round_step, tick, tick_labels};
 use crate::scores::Coordinate;
 
 const MARGIN: i32 = 18;
@@ -83,7 +83,7 @@ fn bars(scene: &mut Scene, figure: &Figure, top: i32) {
             scene.line(vec![(lo, y), (hi, y)], palette::INK, 1);
             [lo, hi].into_iter().for_each(|x| scene.line(vec![(x, y - 3), (x, y + 3)], palette::INK, 1));
         }
-        scene.text(fixed(value, figure.largest(), 3), value_x, y, SMALL, Align::Start, palette::INK);
+        scene.text(fixed(value, largest(&figure.values), 3), value_x, y, SMALL, Align::Start, palette::INK);
     }
     scene.line(vec![(scale.at(0.0), top), (scale.at(0.0), bottom)], palette::INK, 1);
     scene.text(figure.quantity(), (left + scale.to) / 2, bottom + 34, TEXT + 1, Align::Middle, palette::INK);
