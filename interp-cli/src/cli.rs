@@ -2,6 +2,7 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "doc comments here are the help text, where [:F] means optional")]
 
 mod bench;
+mod contrast;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::bench::BenchArgs;
+pub use self::contrast::ContrastArgs;
 
 /// Exact per-head causal interventions on Qwen2.5-style models.
 #[derive(Debug, Parser)]
@@ -34,6 +36,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Print the largest effects in an output folder, or heads beside a random control, with intervals
     Stats(StatsArgs),
+    /// Run the same sweep on several checkpoints and compare them cell by cell
+    Contrast(ContrastArgs),
     /// Draw an output folder's figure again
     Plot(PlotArgs),
     /// Measure how fast this machine sweeps, with random weights or a checkpoint's
@@ -234,26 +238,37 @@ pub struct SweepArgs {
     /// Output folder; the same command on the same folder resumes
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// At the end, run K random cells again by plain full passes; exit 1 if one differs
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    pub verify: usize,
-    /// Leave out the part of the noise floor that runs 16 cells again in a higher precision
-    #[arg(long)]
-    pub no_floor: bool,
-    /// What to run.
-    #[command(flatten)]
-    pub flags: SweepFlags,
-}
-
-/// What decides the numbers of a sweep.
-#[derive(Debug, Args)]
-pub struct SweepFlags {
     /// Checkpoint that is edited: a folder, or a hub id, with @REVISION to pin it
     #[arg(long, value_name = "CHECKPOINT", required_unless_present = "spec")]
     pub model: Option<String>,
     /// Trial file (JSONL)
     #[arg(long, value_name = "FILE", required_unless_present = "spec")]
     pub trials: Option<String>,
+    /// Only these heads: L19.H17,L20.H3
+    #[arg(long, value_name = "HEADS")]
+    pub heads: Option<String>,
+    /// How it is checked.
+    #[command(flatten)]
+    pub checks: CheckFlags,
+    /// What to run.
+    #[command(flatten)]
+    pub flags: SweepFlags,
+}
+
+/// How a sweep checks itself.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CheckFlags {
+    /// At the end, run K random cells again by plain full passes; exit 1 if one differs
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub verify: usize,
+    /// Leave out the part of the noise floor that runs 16 cells again in a higher precision
+    #[arg(long)]
+    pub no_floor: bool,
+}
+
+/// What decides the numbers of a sweep, besides checkpoint, trials and heads.
+#[derive(Debug, Args)]
+pub struct SweepFlags {
     /// Activation that is edited: z, result, q, k, v, pattern, resid_pre, mlp_out, …
     #[arg(long, default_value = "z")]
     pub site: String,
@@ -275,9 +290,6 @@ pub struct SweepFlags {
     /// Only these layers: A..B, half-open
     #[arg(long, value_name = "A..B")]
     pub layers: Option<String>,
-    /// Only these heads: L19.H17,L20.H3
-    #[arg(long, value_name = "HEADS")]
-    pub heads: Option<String>,
     /// Run each trial also with base and source exchanged
     #[arg(long)]
     pub swap: bool,

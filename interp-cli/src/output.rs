@@ -97,6 +97,21 @@ pub fn columns(head: &[String], rows: &[Vec<String>]) -> String {
     all().map(line).collect()
 }
 
+/// A number of a table; `-` where there is none.
+pub fn number(x: f64) -> String {
+    if x.is_finite() { format!("{x:.4}") } else { "-".into() }
+}
+
+/// An interval of a table.
+pub fn interval(ci: Option<[f64; 2]>) -> String {
+    ci.map_or("-".into(), |[lo, hi]| format!("[{lo:.4}, {hi:.4}]"))
+}
+
+/// A probability of a table: small ones keep their size.
+pub fn probability(p: f64) -> String {
+    if p > 0.0 && p < 1e-3 { format!("{p:.1e}") } else { number(p) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod capture;
+mod contrast;
 mod generate;
 mod inspect;
 mod plot;
@@ -23,6 +24,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Sweep(args) => sweep::sweep(&args, printer),
         Command::Verify(args) => verify::verify(&args, printer),
         Command::Stats(args) => stats::stats(&args, printer),
+        Command::Contrast(args) => contrast::contrast(&args, printer),
         Command::Plot(args) => plot::plot(&args, printer),
         Command::Bench(args) => bench::bench(&args, printer),
     }

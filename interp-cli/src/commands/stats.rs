@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use self::control::Control;
 use crate::cli::StatsArgs;
 use crate::noise;
-use crate::output::{Exit, Printer, columns};
+use crate::output::{Exit, Printer, columns, interval, number};
 
 /// How many cells are listed unless told otherwise.
 const TOP: usize = 10;
@@ -124,17 +124,7 @@ fn text(study: &Study, summary: &Summary, bootstrap: &Bootstrap, clusters: &Clus
     columns(&head, &rows)
 }
 
-/// A number of a table; `-` where there is none.
-fn number(x: f64) -> String {
-    if x.is_finite() { format!("{x:.4}") } else { "-".into() }
-}
-
-/// An interval of a table.
-fn interval(ci: Option<[f64; 2]>) -> String {
-    ci.map_or("-".into(), |[lo, hi]| format!("[{lo:.4}, {hi:.4}]"))
-}
-
-/// Its column's head.
+/// The head of a column of intervals.
 fn interval_head(bootstrap: &Bootstrap) -> String {
     format!("{}% interval", bootstrap.level * 100.0)
 }

@@ -7,6 +7,7 @@ mod plan;
 mod source;
 mod spec;
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -22,7 +23,7 @@ use self::folder::{End, Folder};
 pub use self::plan::{Prepared, prepare};
 pub use self::spec::{Machine, SweepSpec};
 use super::verify::{choose, recheck, trials_of};
-use crate::cli::SweepArgs;
+use crate::cli::{CheckFlags, SweepArgs};
 use crate::edits::{moments_of_capture, moments_of_prompts};
 use crate::interrupt;
 use crate::model::Model;
@@ -36,17 +37,25 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     let spec = SweepSpec::resolve(args)?;
     let machine = Machine { offline: args.flags.compute.offline, threads: args.flags.compute.threads };
     let prepared = prepare(&spec, machine)?;
-    let Prepared { model, trials, sweep, plan, .. } = &prepared;
+    let exit = run(&spec, &prepared, &args.out, args.checks, printer)?;
+    if exit != Exit::Interrupted {
+        printer.data(&format!("{}\n", args.out.display()))?;
+    }
+    Ok(exit)
+}
+
+/// Runs a prepared sweep into the folder `out`, or goes on there, and says how it went.
+pub fn run(spec: &SweepSpec, prepared: &Prepared, out: &Path, checks: CheckFlags, printer: &Printer) -> Result<Exit> {
+    let Prepared { model, trials, sweep, plan, .. } = prepared;
     report_lines(trials, printer);
 
-    let mut folder = match RunFolder::open(&args.out, plan.clone())? {
+    let mut folder = match RunFolder::open(out, plan.clone())? {
         Opened::Finished => {
             printer.talk("this run is already finished");
-            if args.verify > 0 {
+            if checks.verify > 0 {
                 printer.talk("to check it again: interp verify, on the folder");
             }
-            printer.data(&format!("{}\n", args.out.display()))?;
-            return Ok(exit(&prepared));
+            return Ok(exit(prepared));
         }
         Opened::Ready(folder) => folder,
     };
@@ -70,10 +79,10 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     interrupt::catch();
     let mut sink = Folder {
         folder: &mut folder,
-        prepared: &prepared,
+        prepared,
         loaded: &loaded,
         hashes: Some(hashes),
-        wants_floor: !args.no_floor,
+        wants_floor: !checks.no_floor,
         timing,
         end: None,
     };
@@ -88,8 +97,8 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
             .talk("interrupted at the noise floor; the same command resumes there, and with --no-floor goes without");
         return Ok(Exit::Interrupted);
     };
-    timing.write(&args.out, model)?;
-    report_end(&end, &prepared, &timing, printer);
+    timing.write(out, model)?;
+    report_end(&end, prepared, &timing, printer);
     if !trials.bad_lines.is_empty() {
         printer.talk(&format!("{} lines of {} are broken and were left out", trials.bad_lines.len(), spec.trials));
     }
@@ -97,19 +106,18 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     if refused > 0 {
         printer.talk(&format!("{refused} of {} trials could not run; see skipped.json", trials.trials.len()));
     }
-    printer.data(&format!("{}\n", args.out.display()))?;
-    if args.verify == 0 {
-        return Ok(exit(&prepared));
+    if checks.verify == 0 {
+        return Ok(exit(prepared));
     }
-    let study = Study::load(&args.out)?;
-    let cells = choose(&args.out, &study, args.verify, 0)?;
-    let again = loaded.kept_again(&prepared, &trials_of(&study, &prepared, &cells))?;
+    let study = Study::load(out)?;
+    let cells = choose(out, &study, checks.verify, 0)?;
+    let again = loaded.kept_again(prepared, &trials_of(&study, prepared, &cells))?;
     let models = Models { donor: again.as_ref().map(Donor::Kept).or(models.donor), ..models };
-    let found = recheck(&args.out, &study, &prepared, models, &cells)?;
+    let found = recheck(out, &study, prepared, models, &cells)?;
     found.table.lines().for_each(|line| printer.talk(line));
     found.note.iter().for_each(|line| printer.talk(line));
     found.wrong.iter().for_each(|line| printer.talk(&format!("no: {line}")));
-    Ok(if found.wrong.is_empty() { exit(&prepared) } else { Exit::No })
+    Ok(if found.wrong.is_empty() { exit(prepared) } else { Exit::No })
 }
 
 /// How far the numbers can be trusted, and what they cost.

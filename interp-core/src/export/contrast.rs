@@ -93,6 +93,17 @@ pub struct Contrasted {
     pub changes: Vec<Vec<Change>>,
 }
 
+impl Judge {
+    /// Errs for a level that is no rate.
+    pub fn check(&self) -> Result<()> {
+        if self.level > 0.0 && self.level < 1.0 {
+            return Ok(());
+        }
+        let (value, problem) = (self.level.to_string(), "must lie between 0 and 1, such as 0.05".into());
+        Err(Error::Statistics { what: "false discovery rate", value, problem })
+    }
+}
+
 impl Contrast {
     /// The first arm is the reference. Errs for fewer than two arms, for arms of other grids, edits or trials than the
     /// reference's, and where no trial ran in all.
@@ -136,10 +147,7 @@ impl Contrast {
 
     /// Compares one metric.
     pub fn compare(&self, metric: usize, judge: &Judge) -> Result<Contrasted> {
-        if !(judge.level > 0.0 && judge.level < 1.0) {
-            let (value, problem) = (judge.level.to_string(), "must lie between 0 and 1, such as 0.05".into());
-            return Err(Error::Statistics { what: "false discovery rate", value, problem });
-        }
+        judge.check()?;
         let clusters = self.clusters();
         let rows: Vec<Vec<&[f32]>> = self.arms.iter().map(|arm| arm.rows(metric, &self.trials)).collect();
         let floors: Vec<Option<f64>> = self.arms.iter().map(|arm| arm.floor(metric)).collect();

@@ -5,8 +5,8 @@ use interp_core::export::Study;
 use interp_core::stats::{self, Bootstrap, CellStats, Clusters};
 use serde_json::json;
 
-use super::{bootstrap_json, interval, interval_head, number};
-use crate::output::{Exit, Printer, columns};
+use super::{bootstrap_json, interval_head};
+use crate::output::{Exit, Printer, columns, interval, number};
 
 /// One line of the table.
 struct Line<'a> {

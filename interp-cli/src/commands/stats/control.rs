@@ -7,8 +7,8 @@ use interp_core::scores::cell_label;
 use interp_core::stats::{self, Bootstrap, CellStats};
 use serde_json::{Value, json};
 
-use super::{bootstrap_json, interval, interval_head, number};
-use crate::output::{Exit, Printer, columns};
+use super::{bootstrap_json, interval_head};
+use crate::output::{Exit, Printer, columns, interval, number};
 
 /// What is compared.
 pub struct Control<'a> {

@@ -79,20 +79,23 @@ impl SweepSpec {
     pub fn resolve(args: &SweepArgs) -> Result<Self> {
         match &args.spec {
             Some(file) => Self::read(file),
-            None => Ok(Self::of_flags(&args.flags)),
+            None => {
+                let required = |flag: &Option<String>| flag.clone().expect("clap asks for it where there is no --spec");
+                Ok(Self::of_flags(required(&args.model), required(&args.trials), args.heads.clone(), &args.flags))
+            }
         }
     }
 
-    fn of_flags(flags: &SweepFlags) -> Self {
-        let required = |flag: &Option<String>| flag.clone().expect("clap asks for it where there is no --spec");
+    /// From flags, of one checkpoint.
+    pub fn of_flags(model: String, trials: String, heads: Option<String>, flags: &SweepFlags) -> Self {
         // A knockout's positions are the queries.
         let positions = flags.to.as_ref().unwrap_or(&flags.positions);
         Self {
-            model: required(&flags.model),
+            model,
             dtype: flags.compute.dtype.clone(),
             weights: flags.compute.weights.clone(),
             device: flags.compute.device.clone(),
-            trials: required(&flags.trials),
+            trials,
             target: flags.target.clone(),
             swap: flags.swap,
             site: flags.site.clone(),
@@ -101,7 +104,7 @@ impl SweepSpec {
             grid: flags.grid.clone(),
             positions: positions.clone(),
             layers: flags.layers.clone(),
-            heads: flags.heads.clone(),
+            heads,
             metric: flags.metric.clone(),
             max_rows: flags.max_rows.map(NonZeroUsize::get),
             seed: flags.seed,
