@@ -2,12 +2,12 @@
 //! geometry becomes random weights behind the same cursor. Knows the files, not the forward pass: which tensors there must
 //! be, and of what shape, is the caller's business.
 
-mod files;
-mod finite;
+pub(crate) mod files;
+pub(crate) mod finite;
 mod random;
 mod reference;
 mod scope;
-mod shard;
+pub(crate) mod shard;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -2,9 +2,10 @@
 //! refuses every field it does not understand.
 
 mod family;
-mod fields;
+pub(crate) mod fields;
 mod generation;
 mod geometry;
+mod linear;
 mod rope;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::path::Path;
 use serde_json::Value;
 
 pub use self::generation::GenerationDefaults;
+pub use self::linear::LinearMap;
 use crate::error::{Error, Result};
 
 /// What the forward pass needs to know of a model. Families differ by these values, never by code.

@@ -1,10 +1,11 @@
 //! Exact per-head causal interventions on Qwen2.5-style decoders.
 //!
-//! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `hash`, `prompt`,
-//! `trial`), the forward pass (`device`, `hooks`, `decoder`), the experiment (`cache`, `intervention`, `generate`,
-//! `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`). `ARCHITECTURE.md` says who may
-//! import whom.
+//! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `adapter`, `hash`,
+//! `prompt`, `trial`), the forward pass (`device`, `hooks`, `decoder`), the experiment (`cache`, `intervention`, `generate`,
+//! `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`). `ARCHITECTURE.md` says
+//! who may import whom.
 
+pub mod adapter;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;

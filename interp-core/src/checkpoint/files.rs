@@ -16,7 +16,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// Where files come from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Folder(PathBuf),
     Hub(Box<HubRepo>),
     /// There are no files.
@@ -47,7 +47,7 @@ impl Source {
     }
 
     /// The path of file `name`, downloaded if need be; `None` when the checkpoint does not have it.
-    pub(super) fn get(&self, name: &str) -> Result<Option<PathBuf>> {
+    pub(crate) fn get(&self, name: &str) -> Result<Option<PathBuf>> {
         match self {
             Self::Folder(dir) => Ok(Some(dir.join(name)).filter(|path| path.is_file())),
             Self::Hub(repo) => repo.file(name),
@@ -56,7 +56,7 @@ impl Source {
     }
 
     /// The folder in which the files lie.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         match self {
             Self::Folder(dir) => dir,
             Self::Hub(repo) => repo.snapshot(),
@@ -138,7 +138,7 @@ impl Source {
     }
 
     /// An error about the checkpoint as a whole.
-    fn refuse(&self, problem: &str, hint: &str) -> Error {
+    pub(crate) fn refuse(&self, problem: &str, hint: &str) -> Error {
         match self {
             Self::Hub(repo) => repo.refuse(problem, hint),
             Self::Folder(_) | Self::Nowhere => {
@@ -148,7 +148,7 @@ impl Source {
     }
 
     /// Names of all files at the top.
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         match self {
             Self::Hub(repo) => repo.names(),
             Self::Folder(dir) => folder_names(dir),

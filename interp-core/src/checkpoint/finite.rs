@@ -9,7 +9,7 @@ const BLOCK: usize = 4096;
 
 /// Index of the first number that is not finite and what it is, `NaN` or `infinite`. Numbers are little-endian floats of
 /// `dtype`, which must be one of F16, BF16, F32 and F64.
-pub(super) fn first_bad(bytes: &[u8], dtype: Dtype) -> Option<(usize, &'static str)> {
+pub(crate) fn first_bad(bytes: &[u8], dtype: Dtype) -> Option<(usize, &'static str)> {
     match dtype {
         Dtype::F16 => split(bytes, 2, |part| scan(part, 0x7c00, u16::from_le_bytes)),
         Dtype::BF16 => split(bytes, 2, |part| scan(part, 0x7f80, u16::from_le_bytes)),

@@ -16,23 +16,23 @@ const LEN: usize = 8;
 
 /// A mapped file.
 #[derive(Debug, Clone)]
-pub(super) struct Shard {
+pub(crate) struct Shard {
     pub(super) path: PathBuf,
     map: Arc<Mmap>,
 }
 
 /// Where a tensor lies in its shard.
 #[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<i64>,
+pub(crate) struct Stored {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<i64>,
     /// Bytes of the file.
-    pub(super) range: Range<usize>,
+    pub(crate) range: Range<usize>,
 }
 
 impl Shard {
     /// Maps `path` and reads its header: the tensors by name, in file order.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<(String, Stored)>)> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, Vec<(String, Stored)>)> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         // SAFETY: the map is only ever read. A file that another process shortens meanwhile raises SIGBUS, as for every
         // program that maps its weights; reading copies instead would double the memory.
@@ -52,7 +52,7 @@ impl Shard {
         Ok((Self { path: path.into(), map: Arc::new(map) }, tensors))
     }
 
-    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+    pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.map[range]
     }
 

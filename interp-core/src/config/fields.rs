@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 /// An object of a JSON file, with the place it stands at for messages.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     path: &'a Path,
     /// Dotted path of the object with a final dot, empty at the top.
     prefix: String,
@@ -20,7 +20,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The top of a file; errs when it is not an object.
-    pub(super) fn top(path: &'a Path, json: &'a Value) -> Result<Self> {
+    pub(crate) fn top(path: &'a Path, json: &'a Value) -> Result<Self> {
         let object = json.as_object().ok_or_else(|| Error::File {
             path: path.into(),
             problem: "is not a JSON object".into(),
@@ -42,20 +42,25 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &'a Path {
+        self.path
+    }
+
     /// Names of all fields.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.object.keys().map(String::as_str)
     }
 
     /// The raw value, `None` when absent; counts as read.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         let (key, value) = self.object.get_key_value(key)?;
         self.seen.borrow_mut().insert(key);
         Some(value)
     }
 
     /// A whole number of at least one.
-    pub(super) fn positive(&self, key: &str, default: usize) -> Result<usize> {
+    pub(crate) fn positive(&self, key: &str, default: usize) -> Result<usize> {
         match self.get(key) {
             None => Ok(default),
             Some(value) => self.as_positive(key, value),
@@ -80,7 +85,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A finite number above zero; `None` when absent or null.
-    pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
         match self.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_f64() {
@@ -91,7 +96,7 @@ impl<'a> Fields<'a> {
     }
 
     /// `true` or `false`; null is taken as absent.
-    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool> {
+    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.get(key) {
             None | Some(Value::Null) => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -100,7 +105,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A string; `None` when absent or null.
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>> {
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>> {
         match self.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -119,13 +124,16 @@ impl<'a> Fields<'a> {
         ids.ok_or_else(|| self.wrong(key, "a token id, a list of them, or null", value))
     }
 
+    /// Fields that were not read and are not in `benign`.
+    pub(crate) fn unread(&self, benign: &[&str]) -> Vec<(&'a str, &'a Value)> {
+        let seen = self.seen.borrow();
+        let all = self.object.iter().map(|(key, value)| (key.as_str(), value));
+        all.filter(|(key, _)| !seen.contains(key) && !benign.contains(key)).collect()
+    }
+
     /// Errs unless every field was read, is in `benign`, or says nothing (null, false, zero, empty).
     pub(super) fn finish(&self, benign: &[&str]) -> Result<()> {
-        let seen = self.seen.borrow();
-        let unknown = self.object.iter().find(|(key, value)| {
-            !seen.contains(key.as_str()) && !benign.contains(&key.as_str()) && !says_nothing(value)
-        });
-        match unknown {
+        match self.unread(benign).into_iter().find(|(_, value)| !says_nothing(value)) {
             None => Ok(()),
             Some((key, value)) => Err(self.refuse(
                 key,
@@ -136,12 +144,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The error that `key` holds `value` where `expected` belongs.
-    pub(super) fn wrong(&self, key: &str, expected: &str, value: &Value) -> Error {
+    pub(crate) fn wrong(&self, key: &str, expected: &str, value: &Value) -> Error {
         self.refuse(key, format!("must be {expected}, found {}", short(value)), None)
     }
 
     /// An error about field `key`.
-    pub(super) fn refuse(&self, key: &str, problem: impl Into<String>, hint: Option<String>) -> Error {
+    pub(crate) fn refuse(&self, key: &str, problem: impl Into<String>, hint: Option<String>) -> Error {
         let field = format!("{}{key}", self.prefix);
         Error::Field { path: self.path.into(), field, problem: problem.into(), hint }
     }
@@ -159,7 +167,8 @@ fn as_whole(value: &Value) -> Option<u64> {
     value.as_u64().filter(|&n| n <= i32::MAX as u64)
 }
 
-fn says_nothing(value: &Value) -> bool {
+/// Whether a value is null, false, zero or empty.
+pub(crate) fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
@@ -171,7 +180,7 @@ fn says_nothing(value: &Value) -> bool {
 }
 
 /// The value as JSON, cut to a length that fits a message.
-pub(super) fn short(value: &Value) -> String {
+pub(crate) fn short(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),
