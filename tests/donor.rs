@@ -110,7 +110,8 @@ fn the_same_weights_as_a_separate_donor_change_nothing() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for family in ["qwen2", "qwen2-window", "qwen3", "llama"] {
         let (base, donor) = (load_for_waves(&tiny(family), Dtype::F64), load(&tiny(family), Dtype::F64));
-        for site in [Site::Embed, Site::ResidPre, Site::Q, Site::V, Site::Pattern, Site::Z, Site::Result, Site::MlpOut] {
+        for site in [Site::Embed, Site::ResidPre, Site::Q, Site::V, Site::Pattern, Site::Z, Site::Result, Site::MlpOut]
+        {
             let sweep = sweep(site, &[2, 8, -3, -1], base.config().n_layers);
             let trial = trial(&mut rng, "t");
             let within = run(&sweep, models(&base, None), &trial);
@@ -170,7 +171,8 @@ fn waves_from_another_model_equal_plain_passes_with_and_without_source_prompts()
                     let largest = largest(grid);
                     for cell in [0, 4, grid.n_cells() - 1] {
                         let plain = sweep.plain(models, trial, cell).expect("runs").expect("a cell");
-                        let off = (0..3).fold(0.0f64, |a, metric| a.max((grid.values[metric][cell] - plain[metric]).abs()));
+                        let off =
+                            (0..3).fold(0.0f64, |a, metric| a.max((grid.values[metric][cell] - plain[metric]).abs()));
                         assert!(off <= 1e-9 * largest, "{family} {site} {}: {off:e} of {largest:e}", trial.id);
                     }
                     let (_, logits) = full_pass(&donor, &trial.donating(true).expect("some").tokens, &[]);
@@ -256,7 +258,10 @@ fn replacing_all_that_layers_add_gives_the_other_models_logits() {
         };
         assert!(off(&all, &[]) > 1e-2, "{family}: the two models differ");
         assert!(off(&all, &[Site::AttnOut, Site::MlpOut]) < 1e-9, "{family}");
-        assert!(off(&but_o, &[Site::Z, Site::MlpOut]) < 1e-9, "{family}: z is all of attention where o_proj is the same");
+        assert!(
+            off(&but_o, &[Site::Z, Site::MlpOut]) < 1e-9,
+            "{family}: z is all of attention where o_proj is the same"
+        );
         assert!(off(&all, &[Site::Z, Site::MlpOut]) > 1e-2, "{family}: and is not where it differs");
     }
 }

@@ -94,7 +94,7 @@ impl Sink for Kept {
 
 fn run(sweep: &Sweep, decoder: &Decoder, trials: &[Trial], had: usize) -> Kept {
     let mut kept = Kept { had, ..Kept::default() };
-    sweep.run(Models { base: decoder, donor: None, moments: None }, trials, &mut kept).expect("runs");
+    sweep.run(Models::of(decoder), trials, &mut kept).expect("runs");
     kept
 }
 
@@ -111,7 +111,7 @@ fn bits(grid: &ScoreGrid) -> Vec<u64> {
 #[test]
 fn a_prompt_runs_once_and_serves_as_base_and_as_source() {
     let decoder = load(&tiny("qwen2"), Dtype::F64);
-    let models = Models { base: &decoder, donor: None, moments: None };
+    let models = Models::of(&decoder);
     for (edit, layers) in [(Edit::Patch, 0..3), (Edit::Zero, 1..3), (Edit::Patch, 1..3)] {
         for positions in [Positions::Index(vec![-1]), Positions::All] {
             for max_rows in [None, Some(5)] {
@@ -212,17 +212,13 @@ fn an_imprecise_decoder_is_told_from_a_precise_one() {
         let (ours, above) = (load_for_waves(&tiny("qwen2"), dtype), load(&tiny("qwen2"), dtype.above().expect("one")));
         let sweep = sweep(Edit::Patch, Positions::All);
         let kept = run(&sweep, &ours, &trials, 0);
-        let samples =
-            sweep.sample(Models { base: &ours, donor: None, moments: None }, &trials, &[0, 1, 2, 3, 4]).unwrap();
+        let samples = sweep.sample(Models::of(&ours), &trials, &[0, 1, 2, 3, 4]).unwrap();
         assert_eq!(samples.iter().map(|sample| sample.cells.len()).sum::<usize>(), 16);
-        assert_eq!(
-            samples,
-            sweep.sample(Models { base: &ours, donor: None, moments: None }, &trials, &[0, 1, 2, 3, 4]).unwrap()
-        );
+        assert_eq!(samples, sweep.sample(Models::of(&ours), &trials, &[0, 1, 2, 3, 4]).unwrap());
         let (mut effects, mut reference) = (Vec::new(), Vec::new());
         for sample in &samples {
             let axes = sweep.axes(ours.config(), &trials[0]).unwrap();
-            let models = Models { base: &above, donor: None, moments: None };
+            let models = Models::of(&above);
             let grid = sweep.cells_of(models, &axes, &trials[sample.trial], &sample.cells).unwrap();
             let ran = grid.values[0].iter().filter(|delta| !delta.is_nan()).count();
             assert_eq!(ran, sample.cells.len(), "only the sample runs");
@@ -245,9 +241,8 @@ fn only_cells_that_run_are_drawn() {
     let (a, b) = pair(1, 12, 6);
     let trials = [trial("ab", &a, &b)];
     let cells = |positions: Vec<i64>| {
-        let samples = sweep(Edit::Patch, Positions::Index(positions))
-            .sample(Models { base: &decoder, donor: None, moments: None }, &trials, &[0])
-            .unwrap();
+        let samples =
+            sweep(Edit::Patch, Positions::Index(positions)).sample(Models::of(&decoder), &trials, &[0]).unwrap();
         samples.into_iter().flat_map(|sample| sample.cells).collect::<Vec<_>>()
     };
     assert_eq!(cells(vec![2]), Vec::<usize>::new(), "the prompts do not differ yet");
@@ -288,9 +283,7 @@ fn child_with_little_memory() {
         // SAFETY: a plain system call.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
         let mut kept = Kept::default();
-        sweep
-            .run(Models { base: &decoder, donor: None, moments: None }, &trials, &mut kept)
-            .expect("room for a cell at a time");
+        sweep.run(Models::of(&decoder), &trials, &mut kept).expect("room for a cell at a time");
         kept
     };
     let rooms = std::iter::successors(Some(256), |room| Some(room * 3 / 4)).take_while(|&room| room > 7);

@@ -115,7 +115,7 @@ fn a_wave_equals_plain_passes_for_every_site_and_edit() {
         let n_layers = decoder.config().n_layers;
         let len = 22;
         let moments = moments(&decoder, &mut rng, len);
-        let models = Models { base: &decoder, donor: None, moments: Some(&moments) };
+        let models = Models { moments: Some(&moments), ..Models::of(&decoder) };
         for site in Site::ALL {
             let mut edits = vec![Edit::Zero, Edit::Patch, Edit::Scale(-0.5)];
             if site.is_attention() {
@@ -154,7 +154,7 @@ fn sets_and_repeated_entries_equal_plain_passes() {
     for family in FAMILIES {
         let decoder = load(&tiny(family), Dtype::F64);
         let config = decoder.config();
-        let models = Models { base: &decoder, donor: None, moments: None };
+        let models = Models::of(&decoder);
         for site in [Site::Z, Site::Result, Site::Q, Site::KCopy, Site::VCopy, Site::Pattern] {
             let all: Vec<HeadRef> = (0..config.n_layers)
                 .flat_map(|layer| (0..config.n_heads).map(move |head| HeadRef { layer, head }))
@@ -183,7 +183,7 @@ fn prompts_beyond_the_window_and_position_256_resume_exactly() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     for family in ["qwen2-window", "mistral", "llama"] {
         let decoder = load(&tiny(family), Dtype::F64);
-        let models = Models { base: &decoder, donor: None, moments: None };
+        let models = Models::of(&decoder);
         let (base, source) = pair(&mut rng, 280, 250);
         let trial = trial(base, source);
         for (site, positions) in [(Site::Z, vec![-1]), (Site::V, vec![-20, -3]), (Site::K, vec![255, 256, 257])] {
@@ -200,7 +200,7 @@ fn single_precision_waves_stay_within_a_thousandth_of_the_largest_effect() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     for family in FAMILIES {
         for decoder in [load(&tiny(family), Dtype::F32), load_for_waves(&tiny(family), Dtype::F32)] {
-            let models = Models { base: &decoder, donor: None, moments: None };
+            let models = Models::of(&decoder);
             let (base, source) = pair(&mut rng, 30, 10);
             let sweep = sweep(Site::Z, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
             let (largest, worst) = compare(&sweep, models, &trial(base, source), &mut rng);
@@ -218,8 +218,7 @@ fn weights_laid_out_for_waves_give_the_same_effects() {
         let effects = |decoder: &Decoder| {
             let sweep = sweep(Site::Result, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
             let axes = sweep.axes(decoder.config(), &trial).expect("axes");
-            let (grid, _) =
-                sweep.trial(Models { base: decoder, donor: None, moments: None }, &axes, &trial).expect("runs");
+            let (grid, _) = sweep.trial(Models::of(decoder), &axes, &trial).expect("runs");
             grid.values.concat()
         };
         let exact = effects(&load(&tiny(family), Dtype::F64));
@@ -241,7 +240,7 @@ fn results_do_not_depend_on_how_cells_are_split_into_waves() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let decoder = load(&tiny("qwen2"), Dtype::F64);
     let moments = moments(&decoder, &mut rng, 12);
-    let models = Models { base: &decoder, donor: None, moments: Some(&moments) };
+    let models = Models { moments: Some(&moments), ..Models::of(&decoder) };
     let (base, source) = pair(&mut rng, 12, 0);
     let trial = trial(base, source);
     let mut sweep = sweep(Site::Z, Edit::Noise(1.0), Grid::LayerHead, vec![Positions::All], 3);
@@ -260,7 +259,7 @@ fn a_patch_of_a_prompt_into_itself_is_exactly_nothing() {
     let tokens: Vec<i64> = (3..20).collect();
     let trial = trial(tokens.clone(), tokens);
     let sweep = sweep(Site::Z, Edit::Patch, Grid::LayerHead, vec![Positions::All], 3);
-    let models = Models { base: &decoder, donor: None, moments: None };
+    let models = Models::of(&decoder);
     let axes = sweep.axes(decoder.config(), &trial).expect("axes");
     let (grid, _) = sweep.trial(models, &axes, &trial).expect("runs");
     assert!(grid.values.iter().flatten().all(|&delta| delta == 0.0));
@@ -301,7 +300,7 @@ impl Sink for Collected {
 #[test]
 fn trials_that_cannot_run_are_skipped_and_the_sink_can_stop_the_run() {
     let decoder = load(&tiny("qwen2"), Dtype::F32);
-    let models = Models { base: &decoder, donor: None, moments: None };
+    let models = Models::of(&decoder);
     let good = trial((3..12).collect(), (4..13).collect());
     let mut short = trial((3..12).collect(), (4..13).collect());
     short.source = None;

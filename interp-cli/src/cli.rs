@@ -40,6 +40,8 @@ pub enum Command {
     Contrast(ContrastArgs),
     /// Draw an output folder's figure again
     Plot(PlotArgs),
+    /// Write a checkpoint with LoRA adapters merged into its weights
+    Merge(MergeArgs),
     /// Measure how fast this machine sweeps, with random weights or a checkpoint's
     Bench(BenchArgs),
 }
@@ -47,7 +49,8 @@ pub enum Command {
 /// Flags that choose a checkpoint and how to compute.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Checkpoint: a folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct, with @REVISION to pin it
+    /// Checkpoint: a folder, or a hub id such as Qwen/Qwen2.5-7B-Instruct, with @REVISION to pin it;
+    /// +merge:ADAPTER and +apply:ADAPTER[+only:PARTS] add LoRA adapters
     #[arg(long, value_name = "CHECKPOINT")]
     pub model: String,
     /// How to compute.
@@ -73,6 +76,13 @@ pub struct ComputeArgs {
     /// Threads of the CPU; all cores if not given
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+}
+
+impl ComputeArgs {
+    /// On the CPU, everything else as it is when nothing is typed.
+    pub fn cpu() -> Self {
+        Self { dtype: "f32".into(), weights: "auto".into(), device: "cpu".into(), offline: false, threads: None }
+    }
 }
 
 /// Flags that give one prompt or many.
@@ -272,7 +282,8 @@ pub struct SweepFlags {
     /// Activation that is edited: z, result, q, k, v, pattern, resid_pre, mlp_out, …
     #[arg(long, default_value = "z")]
     pub site: String,
-    /// zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F[:CAPTURE_DIR], knockout or uniform-attention
+    /// zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F[:CAPTURE_DIR], knockout, uniform-attention; or,
+    /// for a checkpoint with +apply:ADAPTER, graft (only this part of the adapter) or ungraft (all but this part)
     #[arg(long, default_value = "patch")]
     pub edit: String,
     /// Keys that a knockout forbids: positions as in --positions
@@ -281,12 +292,12 @@ pub struct SweepFlags {
     /// Queries of a knockout: the same as --positions
     #[arg(long, value_name = "POSITIONS", conflicts_with = "positions", allow_hyphen_values = true)]
     pub to: Option<String>,
-    /// layer-head, layer-pos or sets:FILE
+    /// layer-head, layer-pos or sets:FILE; for grafts also layer-part
     #[arg(long, default_value = "layer-head")]
     pub grid: String,
-    /// last, all, a list such as 3,-1, or span:NAME (several spans for a layer-pos grid)
-    #[arg(long, default_value = "last", allow_hyphen_values = true)]
-    pub positions: String,
+    /// last, all, a list such as 3,-1, or span:NAME (several spans for a layer-pos grid) [default: last; all for grafts]
+    #[arg(long, allow_hyphen_values = true)]
+    pub positions: Option<String>,
     /// Only these layers: A..B, half-open
     #[arg(long, value_name = "A..B")]
     pub layers: Option<String>,
@@ -332,6 +343,19 @@ pub struct SourceArgs {
     /// Trial file whose prompts a map is fitted on, a fifth of their clusters held out to test it
     #[arg(long, value_name = "FILE", requires = "map")]
     pub calibrate: Option<String>,
+}
+
+/// `interp merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// What to merge: MODEL+merge:ADAPTER[+merge:ADAPTER]…, each a folder or a hub id
+    pub checkpoint: String,
+    /// Folder to write, which must not exist yet
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Use only what the hub cache holds
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// `interp verify`.

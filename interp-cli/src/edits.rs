@@ -39,6 +39,8 @@ pub fn edit(spec: &EditSpec, from: Option<&str>) -> Result<Edit> {
             Edit::Knockout { keys: keys.parse::<Positions>()? }
         }
         EditSpec::UniformAttention => Edit::UniformAttention,
+        EditSpec::Graft => Edit::Graft,
+        EditSpec::Ungraft => Edit::Ungraft,
     })
 }
 

@@ -1,5 +1,7 @@
 //! The `interp` command line: parse, run, exit code.
 
+mod bases;
+mod chain;
 mod cli;
 mod commands;
 mod edits;
@@ -8,6 +10,7 @@ mod memory;
 mod model;
 mod noise;
 mod output;
+mod parts;
 mod progress;
 mod prompts;
 mod select;

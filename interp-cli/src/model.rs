@@ -1,56 +1,71 @@
-//! From what was typed to an open checkpoint (or random weights), its tokenizer, and (later, when everything else is known to be right) its
-//! decoder.
+//! From what was typed to an open checkpoint (or random weights) with its adapters, its tokenizer, and (later, when everything
+//! else is known to be right) its decoder.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use interp_core::checkpoint::{Checkpoint, CheckpointRef};
+use interp_core::adapter::Merges;
+use interp_core::checkpoint::{Checkpoint, CheckpointRef, How, Location, Step};
 use interp_core::config::ModelConfig;
 use interp_core::decoder::{Decoder, expected_tensors};
-use interp_core::device::{Dtype, Precision, Weights, device_name, parse_device};
+use interp_core::device::{Devices, Dtype, Precision, Weights};
 use interp_core::export::capture::Geometry;
 use interp_core::hash::FileHash;
 use interp_core::hub::HubOptions;
 use interp_core::prompt::{PromptReader, Tokenizer};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tch::Device;
 
+use crate::bases::Bases;
+use crate::chain::{Chain, describe_files};
 use crate::cli::{ComputeArgs, ModelArgs};
 use crate::memory;
 use crate::output::Printer;
 
 /// A checkpoint whose files are open and whose weights are not loaded yet.
 pub struct Model {
+    /// As typed; `None` for random weights.
+    reference: Option<CheckpointRef>,
     /// Files and config.
     pub checkpoint: Checkpoint,
+    /// Adapters that are merged into it or applied beside it.
+    pub chain: Chain,
     /// `None` when the checkpoint has none: prompts are token ids then.
     pub tokenizer: Option<Tokenizer>,
     /// What to compute in.
     pub precision: Precision,
     /// Where to compute.
-    pub device: Device,
+    pub devices: Devices,
 }
+
+/// Which weights, merged with what, in which precision and where: models of one key can share them.
+#[derive(Debug, PartialEq)]
+pub struct BaseKey(Location, Option<String>, Vec<Step>, Precision, Devices);
 
 impl Model {
     /// Opens the checkpoint and its tokenizer. Reads no weights.
     pub fn open(args: &ModelArgs) -> Result<Self> {
-        let (precision, device) = resolve(&args.compute)?;
-        let checkpoint = open_checkpoint(&args.model, args.compute.offline)?;
+        let (precision, mut devices) = resolve(&args.compute)?;
+        let (reference, checkpoint, chain) = open_checkpoint(&args.model, args.compute.offline)?;
+        // A fifth is left for activations.
+        let fits = |free: u64| checkpoint.total_bytes() < free / 5 * 4;
+        if args.compute.device == "auto" && !devices.free_memory().is_none_or(fits) {
+            devices = Devices::all_from(devices.first());
+        }
         let tokenizer = open_tokenizer(&checkpoint)?;
-        Ok(Self { checkpoint, tokenizer, precision, device })
+        Ok(Self { reference: Some(reference), checkpoint, chain, tokenizer, precision, devices })
     }
 
     /// A model of that geometry (a name, or the path of a `config.json`) with random weights.
     pub fn random(geometry: &str, seed: u64, compute: &ComputeArgs) -> Result<Self> {
-        let (precision, device) = resolve(compute)?;
+        let (precision, devices) = resolve(compute)?;
         let path = Path::new(geometry);
         let config = if path.is_file() { ModelConfig::from_file(path)? } else { ModelConfig::named(geometry)? };
         let tensors = expected_tensors(&config);
         let checkpoint = Checkpoint::random(geometry, config, tensors, seed);
-        Ok(Self { checkpoint, tokenizer: None, precision, device })
+        Ok(Self { reference: None, checkpoint, chain: Chain::none(), tokenizer: None, precision, devices })
     }
 
     /// Turns text, messages and token ids into prompts for this model.
@@ -59,30 +74,51 @@ impl Model {
         PromptReader { tokenizer: self.tokenizer.as_ref(), d_vocab: config.d_vocab, n_ctx: config.n_ctx }
     }
 
+    /// The label, or the last part of the folder or hub id with those of its adapters.
+    pub fn name(&self) -> String {
+        self.reference.as_ref().map_or_else(|| self.checkpoint.name().to_owned(), CheckpointRef::name)
+    }
+
     /// Loads the weights, and says so when it takes a while.
     pub fn load(&self, printer: &Printer) -> Result<Decoder> {
-        self.load_by(Decoder::load, printer)
+        Bases::new(false).load(self, printer)
     }
 
     /// [`Model::load`], for sweeps: weights are laid out for many passes of many rows.
     pub fn load_for_waves(&self, printer: &Printer) -> Result<Decoder> {
-        self.load_by(Decoder::load_for_waves, printer)
+        Bases::new(true).load(self, printer)
     }
 
-    fn load_by(
-        &self,
-        load: fn(&Checkpoint, Device, Precision) -> interp_core::Result<Decoder>,
-        printer: &Printer,
-    ) -> Result<Decoder> {
+    /// Loads the weights with the merged adapters, without the applied ones: what checkpoints of one [`BaseKey`] share.
+    pub fn load_base(&self, waves: bool, printer: &Printer) -> Result<Decoder> {
         let start = Instant::now();
-        let decoder = load(&self.checkpoint, self.device, self.precision)
-            .with_context(|| format!("loading {}", self.checkpoint.name()))?;
+        self.chain.warnings().for_each(|line| printer.talk(&line));
+        let merges = Merges(self.chain.merges());
+        if !merges.0.is_empty() {
+            let bytes = merges.bytes(&self.checkpoint) as f64 / 1e9;
+            printer.talk(&format!("merging: a second copy of the weights that change, {bytes:.2} GB"));
+        }
+        let decoder = Decoder::load_merged(&self.checkpoint, merges, self.devices.clone(), self.precision, waves)
+            .with_context(|| format!("loading {}", self.name()))?;
         memory::keep_freed();
         if start.elapsed().as_secs() >= 2 {
             let gigabytes = self.checkpoint.total_bytes() as f64 / 1e9;
             printer.talk(&format!("loaded {gigabytes:.1} GB in {:.1} s", start.elapsed().as_secs_f64()));
         }
         Ok(decoder)
+    }
+
+    /// What [`Model::load_base`] loads; `None` for random weights.
+    pub fn base_key(&self) -> Option<BaseKey> {
+        let reference = self.reference.as_ref()?;
+        let merges = reference.steps.iter().filter(|step| step.how == How::Merge).cloned().collect();
+        let revision = self.checkpoint.revision().map(str::to_owned);
+        Some(BaseKey(reference.model.clone(), revision, merges, self.precision, self.devices.clone()))
+    }
+
+    /// Files of weights, the adapters' last.
+    pub fn weight_files(&self) -> Vec<PathBuf> {
+        self.checkpoint.weight_files().into_iter().chain(self.chain.files()).map(Path::to_path_buf).collect()
     }
 
     /// SHA-256 of a small file of the checkpoint.
@@ -95,20 +131,17 @@ impl Model {
     /// What files of results say of the model.
     pub fn describe(&self, weights: &[FileHash]) -> Value {
         let (checkpoint, config) = (&self.checkpoint, self.checkpoint.config());
-        let file = |hash: &FileHash| {
-            let name = hash.path.file_name().map(|name| name.to_string_lossy().into_owned());
-            json!({ "file": name, "bytes": hash.bytes, "sha256": hash.sha256 })
-        };
         json!({
-            "checkpoint": checkpoint.name(),
+            "checkpoint": self.name(),
             "revision": checkpoint.revision(),
             "family": config.family,
             "n_layers": config.n_layers,
             "n_heads": config.n_heads,
             "n_kv_heads": config.n_kv_heads,
-            "weights": weights.iter().map(file).collect::<Vec<_>>(),
+            "weights": describe_files(weights),
+            "chain": self.chain.describe(),
             "dtype": self.precision.dtype.to_string(),
-            "device": device_name(self.device),
+            "device": self.devices.to_string(),
         })
     }
 
@@ -128,21 +161,23 @@ impl Model {
 }
 
 /// What to compute in and on; sets the number of threads.
-fn resolve(compute: &ComputeArgs) -> Result<(Precision, Device)> {
+fn resolve(compute: &ComputeArgs) -> Result<(Precision, Devices)> {
     let precision = Precision { dtype: compute.dtype.parse::<Dtype>()?, weights: compute.weights.parse::<Weights>()? };
-    let device = parse_device(&compute.device)?;
+    let devices = Devices::parse(&compute.device)?;
     if let Some(threads) = compute.threads {
         tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
     }
-    Ok((precision, device))
+    Ok((precision, devices))
 }
 
-/// Opens a checkpoint from a folder or the hub.
-pub fn open_checkpoint(text: &str, offline: bool) -> Result<Checkpoint> {
+/// Opens a checkpoint and its adapters from folders or the hub.
+fn open_checkpoint(text: &str, offline: bool) -> Result<(CheckpointRef, Checkpoint, Chain)> {
     let reference: CheckpointRef = text.parse()?;
     let mut hub = HubOptions::from_env();
     hub.offline |= offline;
-    Ok(Checkpoint::open(&reference, &hub)?)
+    let checkpoint = Checkpoint::open(&reference, &hub)?;
+    let chain = Chain::open(&reference, &checkpoint, &hub)?;
+    Ok((reference, checkpoint, chain))
 }
 
 fn open_tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>> {

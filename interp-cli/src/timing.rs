@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use interp_core::Result;
-use interp_core::device::{device_name, gpu_memory};
 use interp_core::export::write_atomic;
 use interp_core::sweep::TrialReport;
 use serde_json::{Value, json};
@@ -54,14 +53,14 @@ impl Timing {
         };
         json!({
             "schema": "interp.timing/1",
-            "device": device_name(model.device),
+            "device": model.devices.to_string(),
             "dtype": model.precision.dtype.to_string(),
             "weights": model.precision.weights.to_string(),
             "threads": tch::get_num_threads(),
             "load_s": self.load_s,
             "floor_s": self.floor_s,
             "peak_memory_bytes": memory::peak(),
-            "device_memory_bytes": gpu_memory(model.device).map(|(free, total)| total - free),
+            "device_memory_bytes": model.devices.used_gpu_memory(),
             "memory_after_load_bytes": self.after_load,
             "max_rows": self.max_rows(),
             "trials": self.trials.iter().map(trial).collect::<Vec<_>>(),

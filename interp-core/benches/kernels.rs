@@ -69,7 +69,7 @@ fn bind_a_wide_wave(c: &mut Criterion) {
 /// A whole trial over two blocks: unedited base and source runs, one wave of all heads, metric.
 fn small_wave(c: &mut Criterion) {
     let decoder = load(2, Dtype::F32);
-    let models = Models { base: &decoder, donor: None, moments: None };
+    let models = Models::of(&decoder);
     let trial = trial();
     let mut group = c.benchmark_group("trial of 28 heads");
     for (edit, positions) in [(Edit::Patch, "last"), (Edit::Zero, "all")] {

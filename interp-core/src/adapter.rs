@@ -3,6 +3,8 @@
 
 mod config;
 mod keys;
+mod merge;
+mod parts;
 mod pattern;
 mod targets;
 mod tensors;
@@ -12,13 +14,14 @@ use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
+use crate::checkpoint::Location;
 use crate::checkpoint::files::Source;
-use crate::checkpoint::{CheckpointRef, Location};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::hub::{HubOptions, HubRepo};
 
 pub use config::LoraConfig;
+pub use merge::Merges;
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -74,8 +77,16 @@ impl Adapter {
             let names = saved.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             warnings.push(format!("the adapter replaces whole weights of the base: {names}"));
         }
-        let name = CheckpointRef { name: None, model: location.clone() }.name();
-        Ok(Self { name, dir: source.dir().into(), file, config: lora, deltas, biases, saved, warnings })
+        Ok(Self {
+            name: location.name(),
+            dir: source.dir().into(),
+            file,
+            config: lora,
+            deltas,
+            biases,
+            saved,
+            warnings,
+        })
     }
 
     /// The last part of the folder or hub id.

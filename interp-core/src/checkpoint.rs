@@ -8,6 +8,7 @@ mod random;
 mod reference;
 mod scope;
 pub(crate) mod shard;
+mod write;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,7 +25,7 @@ use crate::hub::{HubOptions, HubRepo};
 use files::{Source, Weights};
 use shard::{Shard, Stored};
 
-pub use reference::{CheckpointRef, Location};
+pub use reference::{CheckpointRef, How, Location, Step};
 pub use scope::{Placement, Scope};
 
 /// Small files that belong to a checkpoint without being weights.
@@ -161,6 +162,11 @@ impl Checkpoint {
     /// Every stored tensor: its name and shape, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[i64])> {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.shape.as_slice()))
+    }
+
+    /// Bytes of one tensor as stored; `None` when there is none of that name.
+    pub fn stored_bytes(&self, tensor: &str) -> Option<u64> {
+        self.tensors.get(tensor).map(Entry::bytes)
     }
 
     /// PEFT adapters lying in the folder or directly below it, as folders, sorted.

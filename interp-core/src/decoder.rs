@@ -1,10 +1,13 @@
 //! The forward pass, once: for plain runs, resumed runs, generation and sweeps alike. Knows [`Hooks`]; knows nothing of
 //! interventions, metrics, prompts or files of results.
 
+mod adapt;
 mod attention;
 mod blocks;
+mod graft;
 mod kernel;
 mod linear;
+mod low_rank;
 mod mlp;
 mod norm;
 mod past;
@@ -15,10 +18,12 @@ mod tensors;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
+use self::adapt::Active;
 use self::attention::{Attention, Place};
 use self::blocks::{by_rows, by_tokens};
+pub use self::graft::{Masks, Part, Unit};
 use self::kernel::Kernel;
 use self::linear::Loading;
 use self::mlp::Mlp;
@@ -27,9 +32,10 @@ pub use self::past::Past;
 pub use self::peak::MatrixPeak;
 use self::rope::RopeTable;
 pub use self::tensors::expected_tensors;
+use crate::adapter::{Adapter, Merges};
 use crate::checkpoint::{Checkpoint, Maps, Placement, Scope};
 use crate::config::ModelConfig;
-use crate::device::{Precision, upload};
+use crate::device::{Devices, Precision, upload};
 use crate::error::{Error, Result};
 use crate::hooks::{Hooks, grow, rows, tap};
 use crate::site::{HookPoint, Site};
@@ -37,7 +43,8 @@ use crate::site::{HookPoint, Site};
 /// Rows of the unembedding converted and multiplied at a time, so that full logits need no second copy of it.
 const UNEMBED_ROWS: i64 = 16_384;
 
-/// A decoder-only transformer with its weights. Passes take `&self` and leave nothing behind.
+/// A decoder-only transformer with its weights, and with the adapters that are active beside them. Passes take `&self` and leave
+/// nothing behind.
 #[derive(Debug)]
 pub struct Decoder {
     config: ModelConfig,
@@ -45,8 +52,9 @@ pub struct Decoder {
     layers: Vec<Block>,
     norm: RmsNorm,
     lm_head: Tensor,
-    device: Device,
+    devices: Devices,
     kind: Kind,
+    active: Vec<Active>,
     /// Weights used in place point into the checkpoint's memory map.
     _weights: Arc<Maps>,
 }
@@ -86,14 +94,45 @@ struct Block {
 }
 
 impl Block {
-    fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, loading: &Loading) -> Result<Self> {
-        let norm = |name: &str| RmsNorm::load(&scope.pp(name), config.d_model, config.rms_norm_eps, &loading.place);
+    fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, loading: &Loading<'_>) -> Result<Self> {
+        let norm = |name: &str| RmsNorm::load(&scope.pp(name), config.d_model, config.rms_norm_eps, loading);
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
             self_attn: Attention::load(config, layer, &scope.pp("self_attn"), loading)?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
             mlp: Mlp::load(config, &scope.pp("mlp"), loading)?,
         })
+    }
+
+    /// The same block, sharing its weights.
+    fn share(&self) -> Self {
+        Self {
+            input_layernorm: self.input_layernorm.share(),
+            self_attn: self.self_attn.share(),
+            post_attention_layernorm: self.post_attention_layernorm.share(),
+            mlp: self.mlp.share(),
+        }
+    }
+
+    /// The same block, sharing its weights, with what `adapter` changes of the module `name`.
+    fn with(&self, name: &str, adapter: &Adapter, kind: Kind) -> Self {
+        let norm = |norm: &RmsNorm, part: &str| norm.with(&format!("{name}.{part}"), adapter);
+        Self {
+            input_layernorm: norm(&self.input_layernorm, "input_layernorm"),
+            self_attn: self.self_attn.with(&format!("{name}.self_attn"), adapter, kind),
+            post_attention_layernorm: norm(&self.post_attention_layernorm, "post_attention_layernorm"),
+            mlp: self.mlp.with(&format!("{name}.mlp"), adapter, kind),
+        }
+    }
+
+    /// The same block, where the adapter that came last counts for some rows and parts only.
+    fn masked(&self, layer: usize, masks: &Masks) -> Self {
+        Self {
+            input_layernorm: self.input_layernorm.share(),
+            self_attn: self.self_attn.masked(layer, masks),
+            post_attention_layernorm: self.post_attention_layernorm.share(),
+            mlp: self.mlp.masked(layer, masks),
+        }
     }
 
     /// `resid_pre` over `place.positions` to `resid_post` over `place.keep`. Each half runs in blocks, unless a hook wants to
@@ -105,7 +144,10 @@ impl Block {
 
         let resid = tap(hooks, at(Site::ResidPre), place.positions.start, resid);
         let kind = resid.kind();
-        let whole = watched(hooks, attention::INNER) || !place.shares_past() || self.self_attn.converts(kind);
+        let whole = watched(hooks, attention::INNER)
+            || !place.shares_past()
+            || self.self_attn.converts(kind)
+            || self.self_attn.is_masked();
         let mut attend = |resid: &Tensor| self.self_attn.attend(&self.input_layernorm.forward(resid), place, hooks);
         let z = if whole { attend(&resid) } else { by_rows(&resid, attend) };
         let z = tap(hooks, at(Site::Z), keep.start, z);
@@ -114,7 +156,10 @@ impl Block {
         let resid = resid.narrow(1, (keep.start - place.positions.start) as i64, keep.len() as i64);
         let resid = tap(hooks, at(Site::ResidMid), keep.start, grow(resid, rows(&attn_out)) + attn_out);
 
-        let whole = watched(hooks, mlp::INNER) || hooks.wants(at(Site::MlpOut)) || self.mlp.converts(kind);
+        let whole = watched(hooks, mlp::INNER)
+            || hooks.wants(at(Site::MlpOut))
+            || self.mlp.converts(kind)
+            || self.mlp.is_masked();
         let mut mlp = |resid: &Tensor| {
             let normed = self.post_attention_layernorm.forward(resid);
             let mlp_out = self.mlp.forward(&normed, layer, keep.start, hooks);
@@ -129,35 +174,59 @@ impl Block {
 impl Decoder {
     /// Reads the weights, used in place where nothing has to be converted. Errors name the tensor that is missing,
     /// misshapen or not finite, and tensors that no part of the model has a use for.
-    pub fn load(checkpoint: &Checkpoint, device: Device, precision: Precision) -> Result<Self> {
-        Self::load_for(checkpoint, device, precision, Kernel::Plain)
+    pub fn load(checkpoint: &Checkpoint, devices: impl Into<Devices>, precision: Precision) -> Result<Self> {
+        Self::load_merged(checkpoint, Merges(&[]), devices, precision, false)
+    }
+
+    /// [`Decoder::load`] with adapters merged into the weights, in order: a second copy of what they change, not of the rest.
+    /// Sums are rounded to the dtype of the file.
+    pub fn load_merged(
+        checkpoint: &Checkpoint,
+        merges: Merges<'_>,
+        devices: impl Into<Devices>,
+        precision: Precision,
+        waves: bool,
+    ) -> Result<Self> {
+        Self::load_on(checkpoint, merges, devices.into(), precision, waves)
     }
 
     /// [`Decoder::load`], for many passes of many rows: matrices are laid out for the kernel that is fastest on this machine,
     /// which costs one copy of each at the start and holds none twice.
-    pub fn load_for_waves(checkpoint: &Checkpoint, device: Device, precision: Precision) -> Result<Self> {
-        Self::load_for(checkpoint, device, precision, Kernel::fastest(precision.dtype.kind(), device))
+    pub fn load_for_waves(checkpoint: &Checkpoint, devices: impl Into<Devices>, precision: Precision) -> Result<Self> {
+        Self::load_merged(checkpoint, Merges(&[]), devices, precision, true)
     }
 
-    fn load_for(checkpoint: &Checkpoint, device: Device, precision: Precision, kernel: Kernel) -> Result<Self> {
+    fn load_on(
+        checkpoint: &Checkpoint,
+        merges: Merges<'_>,
+        devices: Devices,
+        precision: Precision,
+        waves: bool,
+    ) -> Result<Self> {
         let config = checkpoint.config().clone();
+        merges.check(checkpoint)?;
         let kind = precision.dtype.kind();
-        let place = Placement { device, kind: precision.storage(&checkpoint.stored_dtypes(), device) };
-        let loading = Loading { place, kind, kernel };
+        let kernel = |device| if waves { Kernel::fastest(kind, device) } else { Kernel::Plain };
+        let stored = precision.storage(&checkpoint.stored_dtypes(), devices.first());
+        let on = |device| Loading { place: Placement { device, kind: stored }, kind, kernel: kernel(device), merges };
         let scope = checkpoint.scope();
         let model = scope.pp("model");
         let embedding = [config.d_vocab as i64, config.d_model as i64];
-        let embed_tokens = model.pp("embed_tokens").tensor("weight", &embedding, &place)?;
+        let embed_tokens = on(devices.first()).tensor(&model.pp("embed_tokens"), "weight", &embedding)?;
         let layers = (0..config.n_layers)
-            .map(|layer| Block::load(&config, layer, &model.pp("layers").pp(layer), &loading))
+            .map(|layer| {
+                let loading = on(devices.of_layer(layer, config.n_layers));
+                Block::load(&config, layer, &model.pp("layers").pp(layer), &loading)
+            })
             .collect::<Result<_>>()?;
-        let norm = RmsNorm::load(&model.pp("norm"), config.d_model, config.rms_norm_eps, &place)?;
+        let norm = RmsNorm::load(&model.pp("norm"), config.d_model, config.rms_norm_eps, &on(devices.last()))?;
         let lm_head = match config.tie_word_embeddings {
-            true => embed_tokens.shallow_clone(),
-            false => scope.pp("lm_head").tensor("weight", &embedding, &place)?,
+            true => embed_tokens.to_device(devices.last()),
+            false => on(devices.last()).tensor(&scope.pp("lm_head"), "weight", &embedding)?,
         };
         refuse_leftovers(checkpoint)?;
-        Ok(Self { config, embed_tokens, layers, norm, lm_head, device, kind, _weights: checkpoint.keep_alive() })
+        let _weights = checkpoint.keep_alive();
+        Ok(Self { config, embed_tokens, layers, norm, lm_head, devices, kind, active: Vec::new(), _weights })
     }
 
     /// Geometry of the model.
@@ -166,8 +235,8 @@ impl Decoder {
     }
 
     /// Where the weights are.
-    pub fn device(&self) -> Device {
-        self.device
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// dtype of activations.
@@ -183,7 +252,7 @@ impl Decoder {
     /// Embeddings of several rows of tokens, `[batch, pos, d_model]`.
     pub fn embed_rows(&self, tokens: &[&[i64]]) -> Tensor {
         let flat: Vec<i64> = tokens.iter().flat_map(|row| row.iter().copied()).collect();
-        let ids = upload(&flat, self.device);
+        let ids = upload(&flat, self.devices.first());
         let embedded = self.embed_tokens.index_select(0, &ids).to_kind(self.kind);
         embedded.view([tokens.len() as i64, -1, self.config.d_model as i64])
     }
@@ -192,9 +261,11 @@ impl Decoder {
     /// appended. In the last layer nothing past keys and values is computed, or shown to hooks, at other positions.
     pub fn forward<H: Hooks>(&self, start: Start<'_>, read: Range<usize>, hooks: &mut H) -> Tensor {
         let positions = start.pos..start.pos + start.resid.size()[1] as usize;
-        let rope = RopeTable::new(&self.config.rope, self.config.d_head, positions.clone(), self.kind, self.device);
+        let table =
+            |device| RopeTable::new(&self.config.rope, self.config.d_head, positions.clone(), self.kind, device);
         let last = self.config.n_layers - 1;
         let mut resid = start.resid;
+        let mut rope = table(resid.device());
         if start.layer == 0 {
             resid = tap(hooks, HookPoint::new(Site::Embed, 0), start.pos, resid);
         }
@@ -202,6 +273,10 @@ impl Decoder {
         for (layer, block) in self.layers.iter().enumerate().skip(start.layer) {
             if layer == last {
                 covered = read.clone();
+            }
+            let device = self.devices.of_layer(layer, self.config.n_layers);
+            if resid.device() != device {
+                (resid, rope) = (resid.to_device(device), table(device));
             }
             let place =
                 Place { layer, positions: positions.clone(), keep: covered.clone(), past: start.past, rope: &rope };
@@ -215,10 +290,10 @@ impl Decoder {
     /// a bf16 logit near 20 is spaced 0.125.
     pub fn unembed<H: Hooks>(&self, resid: &Tensor, first_pos: usize, tokens: Option<&[i64]>, hooks: &mut H) -> Tensor {
         let wide = wide_kind(self.kind);
-        let normed = self.norm.forward(&resid.to_kind(wide));
+        let normed = self.norm.forward(&resid.to_device(self.devices.last()).to_kind(wide));
         let normed = tap(hooks, HookPoint::new(Site::LnFinal, 0), first_pos, normed);
         if let Some(tokens) = tokens {
-            let ids = upload(tokens, self.device);
+            let ids = upload(tokens, self.devices.last());
             return normed.matmul(&self.lm_head.index_select(0, &ids).to_kind(wide).transpose(0, 1));
         }
         if self.lm_head.kind() == wide {

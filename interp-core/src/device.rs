@@ -1,5 +1,6 @@
 //! Devices, the dtype of computation, how weights are held, and free memory. Turns CUDA on at run time.
 
+mod devices;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::sync::OnceLock;
 
 use tch::{Device, Kind, Tensor};
 
+pub use self::devices::Devices;
 pub use self::memory::{free_memory, gpu_memory};
 use crate::error::{Error, Result};
 

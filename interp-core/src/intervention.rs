@@ -58,10 +58,15 @@ pub enum Edit {
     },
     /// At `scores`: set every allowed score to 0, so that attention is uniform.
     UniformAttention,
+    /// Nothing is changed by itself: the row enters here, from where on parts of an adapter count in it that do not count in the
+    /// clean row. Which, the sweep says.
+    Graft,
+    /// The same, with parts of the adapter that count in the clean row and not in this one.
+    Ungraft,
 }
 
 /// [`Edit`] as typed, before files are read: `zero`, `mean[:DIR]`, `patch`, `add:FILE.npy[:F]`, `scale:F`,
-/// `noise:F[:DIR]`, `knockout`, `uniform-attention`.
+/// `noise:F[:DIR]`, `knockout`, `uniform-attention`, `graft`, `ungraft`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EditSpec {
     /// `zero`
@@ -80,12 +85,21 @@ pub enum EditSpec {
     Knockout,
     /// `uniform-attention`
     UniformAttention,
+    /// `graft`
+    Graft,
+    /// `ungraft`
+    Ungraft,
 }
 
 impl EditSpec {
     /// Whether the edit needs statistics over prompts.
     pub fn needs_moments(&self) -> bool {
         matches!(self, EditSpec::Mean(_) | EditSpec::Noise(..))
+    }
+
+    /// Whether the edit is of an adapter, not of an activation.
+    pub fn is_graft(&self) -> bool {
+        matches!(self, EditSpec::Graft | EditSpec::Ungraft)
     }
 
     /// The capture folder that statistics come from, where one is named.
@@ -110,6 +124,8 @@ impl fmt::Display for EditSpec {
             EditSpec::Noise(factor, Some(dir)) => write!(f, "noise:{factor}:{dir}"),
             EditSpec::Knockout => f.write_str("knockout"),
             EditSpec::UniformAttention => f.write_str("uniform-attention"),
+            EditSpec::Graft => f.write_str("graft"),
+            EditSpec::Ungraft => f.write_str("ungraft"),
         }
     }
 }
@@ -138,6 +154,8 @@ impl FromStr for EditSpec {
             }
             ("knockout", None) => Some(EditSpec::Knockout),
             ("uniform-attention", None) => Some(EditSpec::UniformAttention),
+            ("graft", None) => Some(EditSpec::Graft),
+            ("ungraft", None) => Some(EditSpec::Ungraft),
             _ => None,
         };
         spec.ok_or_else(|| Error::Selector {
@@ -146,7 +164,7 @@ impl FromStr for EditSpec {
             problem: "not an edit".into(),
             hint: Some(
                 "edits are zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F[:CAPTURE_DIR], knockout, \
-                 uniform-attention"
+                 uniform-attention, graft, ungraft"
                     .into(),
             ),
         })
@@ -154,6 +172,11 @@ impl FromStr for EditSpec {
 }
 
 impl Edit {
+    /// Whether it is of an adapter, not of an activation.
+    pub fn is_graft(&self) -> bool {
+        matches!(self, Edit::Graft | Edit::Ungraft)
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Edit::Zero => "zero",
@@ -164,6 +187,8 @@ impl Edit {
             Edit::Noise(_) => "noise",
             Edit::Knockout { .. } => "knockout",
             Edit::UniformAttention => "uniform-attention",
+            Edit::Graft => "graft",
+            Edit::Ungraft => "ungraft",
         }
     }
 }

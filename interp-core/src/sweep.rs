@@ -1,6 +1,7 @@
 //! From a grid to cells, from cells to waves, from waves to a [`ScoreGrid`] per trial: the engine.
 
 mod cost;
+mod graft;
 mod grid;
 mod kept;
 mod models;
@@ -101,7 +102,7 @@ impl Sweep {
 
     /// Runs every trial that the sink does not have yet; trials that cannot run are skipped with the reason.
     pub fn run(&self, models: Models<'_>, trials: &[Trial], sink: &mut dyn Sink) -> Result<()> {
-        models.check(self.site)?;
+        models.check(self)?;
         let wrong = self.check(models.base.config(), trials, models.donor.is_some())?;
         let first = wrong.iter().position(Option::is_none).expect("some trial can run");
         let axes = self.axes(models.base.config(), &trials[first])?;
@@ -127,13 +128,13 @@ impl Sweep {
 
     /// The δ of every cell on one trial, and what finding them cost.
     pub fn trial(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial) -> Result<(ScoreGrid, TrialReport)> {
-        models.check(self.site)?;
+        models.check(self)?;
         Runner::new(self, models, std::slice::from_ref(trial), |_| true, None).trial(0, axes)
     }
 
     /// [`Sweep::trial`] for a few cells (row-major indices on the grid) only; the others are NaN.
     pub fn cells_of(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial, cells: &[usize]) -> Result<ScoreGrid> {
-        models.check(self.site)?;
+        models.check(self)?;
         let mut runner = Runner::new(self, models, std::slice::from_ref(trial), |_| true, Some(cells));
         Ok(runner.trial(0, axes)?.0)
     }
@@ -150,7 +151,7 @@ impl Sweep {
         let source = models.donating(trial).zip(models.source());
         let source = source.map(|(source, model)| Rc::new(CleanRun::new(model, &source.tokens, [], points, 0)));
         let base = Rc::new(CleanRun::new(models.base, &trial.base.tokens, [], [], 0));
-        Pair { base, source }.run(self, models, trial, &readout)?.plain((index, &cell.set)).map(Some)
+        Pair { base, source }.run(self, models, trial, &readout)?.plain(cell).map(Some)
     }
 
     /// Metrics of the unedited base run, by a plain full pass.
@@ -165,7 +166,13 @@ impl Sweep {
 
 impl Pair {
     /// What the waves of a trial share.
-    fn run<'a>(&'a self, sweep: &Sweep, models: Models<'a>, trial: &'a Trial, readout: &'a Readout) -> Result<Run<'a>> {
+    fn run<'a>(
+        &'a self,
+        sweep: &'a Sweep,
+        models: Models<'a>,
+        trial: &'a Trial,
+        readout: &'a Readout,
+    ) -> Result<Run<'a>> {
         let source = match (models.donor, self.source.as_deref()) {
             (Some(Donor::Kept(kept)), _) => Some(Source::Kept(kept.of(trial)?)),
             (Some(Donor::Model(donor)), Some(run)) => Some(Source::Other(donor, run)),
@@ -174,6 +181,7 @@ impl Pair {
         };
         let donating = models.donating(trial).zip(source.map(Source::cache));
         let donors = Donors { source: donating, same_weights: models.same_weights(), moments: models.moments };
-        Ok(Run { decoder: models.base, trial, base: &self.base, source, donors, readout, seed: sweep.seed })
+        let Models { base: decoder, adapted, .. } = models;
+        Ok(Run { sweep, decoder, adapted, trial, base: &self.base, source, donors, readout })
     }
 }

@@ -91,7 +91,7 @@ impl Check<'_> {
     pub fn of(&self, decoder: &Decoder) -> Result<(), TestCaseError> {
         let question = self.question;
         let naive = Naive::new(self.reference, question);
-        let models = Models { base: decoder, donor: None, moments: Some(&naive.moments) };
+        let models = Models { moments: Some(&naive.moments), ..Models::of(decoder) };
         match (question.meaning(decoder.config()), answer(question, models)) {
             (Err(why), Err(Error::Selector { hint: Some(_), .. } | Error::Prompt { hint: Some(_), .. })) => {
                 self.tally.count("refused");

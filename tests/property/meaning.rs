@@ -78,6 +78,7 @@ impl Question {
         let at = |layer| HookPoint::new(*site, layer);
         let mut cells = BTreeMap::new();
         let n_cells = match grid {
+            Grid::LayerPart => return Err("the grid has parts of an adapter, and there is none"),
             Grid::LayerHead => {
                 let places = self.places(&positions[0])?;
                 for (row, &layer) in layers.iter().enumerate() {

@@ -184,6 +184,7 @@ impl Editor<'_> {
                 let score = |(key, &old)| if keys.contains(&key) { f64::NEG_INFINITY } else { old };
                 old.iter().enumerate().map(score).collect()
             }
+            Edit::Graft | Edit::Ungraft => unreachable!("an edit of an adapter, which these models do not have"),
         };
         if !at.site.is_attention() {
             return new;

@@ -164,9 +164,7 @@ fn a_patch_of_equal_activations_takes_back_what_its_set_changed_before() {
     let sets = sets.map(|(name, heads)| HeadSet { name: name.into(), heads });
     let span = vec![Positions::Span("s".into())];
     let mut question = question(Site::Z, Edit::Patch, Grid::Sets(sets.to_vec()), span, 3);
-    let both = |question: &Question| {
-        answer(question, Models { base: &decoder, donor: None, moments: None }).expect("runs").values[0][1]
-    };
+    let both = |question: &Question| answer(question, Models::of(&decoder)).expect("runs").values[0][1];
     shifted(&mut question, &[3], &[2]);
     let without = both(&question);
     shifted(&mut question, &[3, 20], &[2, 20]);
@@ -182,7 +180,6 @@ fn scores_of_keys_that_a_position_does_not_see_are_refused() {
     shifted(&mut question, &[3, 20], &[2, 20]);
     hold(&question, &decoder);
     shifted(&mut question, &[5, 20], &[2, 20]);
-    let error =
-        answer(&question, Models { base: &decoder, donor: None, moments: None }).expect_err("nothing to attend to");
+    let error = answer(&question, Models::of(&decoder)).expect_err("nothing to attend to");
     assert_eq!(error.to_string(), "edit `patch`: t0: position 5 sees nothing that position 2 of the source does");
 }

@@ -44,7 +44,7 @@ fn drawn(decoder: &Decoder, moments: &Moments, seed: u64, trial: &str, cells: &[
     let at = cells[0].1[0].at;
     let n_heads = if at.site == Site::Z { config.n_heads } else { config.n_kv_heads };
     let size = [1, LEN, n_heads, config.d_head].map(|n| n as i64);
-    edits.visit(at, 0, Tensor::zeros(size, (Kind::Double, decoder.device())))
+    edits.visit(at, 0, Tensor::zeros(size, (Kind::Double, decoder.devices().first())))
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn noise_survives_splits_and_stops() {
     for family in FAMILIES {
         let decoder = load(&tiny(family), Dtype::F64);
         let moments = moments(&decoder);
-        let models = Models { base: &decoder, donor: None, moments: Some(&moments) };
+        let models = Models { moments: Some(&moments), ..Models::of(&decoder) };
         let trials = ["x", "y", "z"].map(|id| Trial {
             id: id.into(),
             cluster: None,

@@ -11,7 +11,6 @@ use anyhow::Result;
 use interp_core::Error;
 use interp_core::config::ModelConfig;
 use interp_core::decoder::MatrixPeak;
-use interp_core::device::gpu_memory;
 
 use self::case::Case;
 use self::report::{Report, Row};
@@ -30,11 +29,11 @@ pub fn bench(args: &BenchArgs, printer: &Printer) -> Result<Exit> {
     let model = open(args, "qwen2.5-0.5b")?;
     let config = model.checkpoint.config();
     let lengths = lengths(&args.tokens, config)?;
-    let (device, repeats) = (model.device, args.repeats.get());
+    let (device, repeats) = (model.devices.first(), args.repeats.get());
 
     // Before and after everything else, since other work on the machine only ever slows a product down.
     let mut peak = MatrixPeak::measure(model.precision.dtype.kind(), device);
-    let (load_s, decoder) = clock::timed(device, || model.load_for_waves(printer));
+    let (load_s, decoder) = clock::timed(&model.devices, || model.load_for_waves(printer));
     let decoder = decoder?;
     let (mut passes, mut rows) = (Vec::new(), Vec::new());
     for &n_tokens in &lengths {
@@ -48,7 +47,7 @@ pub fn bench(args: &BenchArgs, printer: &Printer) -> Result<Exit> {
             if let Err(problem) = &measured {
                 printer.talk(&format!("error: {case} at {n_tokens} tokens: {problem}"));
             }
-            let gpu_bytes = gpu_memory(device).map(|(free, total)| total - free);
+            let gpu_bytes = model.devices.used_gpu_memory();
             rows.push(Row { case, n_tokens, measured, peak_bytes: memory::peak(), gpu_bytes });
         }
     }

@@ -32,7 +32,7 @@ pub fn capture(args: &CaptureArgs, printer: &Printer) -> Result<Exit> {
     let plan = plan(args, &model, &mut prompts)?;
     prompts.report(printer);
 
-    let weights = || Hashes::start(model.checkpoint.weight_files().iter().map(|path| path.to_path_buf()).collect());
+    let weights = || Hashes::start(model.weight_files());
     let folder = match CaptureFolder::open(&args.out, plan)? {
         OpenedCapture::Ready(folder) => folder,
         OpenedCapture::Finished(index) => {

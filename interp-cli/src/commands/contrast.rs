@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::report::Report;
 use super::sweep::{self, Machine, Prepared, SweepSpec, prepare};
+use crate::bases::Bases;
 use crate::cli::ContrastArgs;
 use crate::interrupt;
 use crate::output::{Exit, Printer};
@@ -88,12 +89,13 @@ fn swept(args: &ContrastArgs, heads: &[HeadRef], printer: &Printer) -> Result<(O
         printer.talk("note: the tokenizers differ: a text's tokens, positions and targets are each checkpoint's own");
     }
     let (mut arms, mut exit) = (Vec::new(), Exit::Done);
+    let mut bases = Bases::new(true);
     let n = sweeps.len();
-    // By value: what a checkpoint holds is given back before the next is loaded.
+    // By value: what a checkpoint holds is given back before the next is loaded, but for the base that the two share.
     for (i, (name, (spec, prepared))) in names.into_iter().zip(sweeps).enumerate() {
         printer.talk(&format!("{name} ({} of {n})", i + 1));
         let dir = args.out.join(&name);
-        match sweep::run(&spec, &prepared, &dir, args.checks, printer)? {
+        match sweep::run(&spec, &prepared, &dir, args.checks, &mut bases, printer)? {
             Exit::Done => {}
             Exit::Interrupted => return Ok((None, Exit::Interrupted)),
             other => exit = other,

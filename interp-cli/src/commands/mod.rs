@@ -5,6 +5,7 @@ mod capture;
 mod contrast;
 mod generate;
 mod inspect;
+mod merge;
 mod plot;
 mod stats;
 mod sweep;
@@ -21,6 +22,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Inspect(args) => inspect::inspect(&args, printer),
         Command::Generate(args) => generate::generate(&args, printer),
         Command::Capture(args) => capture::capture(&args, printer),
+        Command::Merge(args) => merge::merge(&args, printer),
         Command::Sweep(args) => sweep::sweep(&args, printer),
         Command::Verify(args) => verify::verify(&args, printer),
         Command::Stats(args) => stats::stats(&args, printer),

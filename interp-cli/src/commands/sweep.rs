@@ -23,10 +23,10 @@ use self::folder::{End, Folder};
 pub use self::plan::{Prepared, prepare};
 pub use self::spec::{Machine, SweepSpec};
 use super::verify::{choose, recheck, trials_of};
+use crate::bases::Bases;
 use crate::cli::{CheckFlags, SweepArgs};
 use crate::edits::{moments_of_capture, moments_of_prompts};
 use crate::interrupt;
-use crate::model::Model;
 use crate::noise;
 use crate::output::{Exit, Printer};
 use crate::timing::Timing;
@@ -37,7 +37,7 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
     let spec = SweepSpec::resolve(args)?;
     let machine = Machine { offline: args.flags.compute.offline, threads: args.flags.compute.threads };
     let prepared = prepare(&spec, machine)?;
-    let exit = run(&spec, &prepared, &args.out, args.checks, printer)?;
+    let exit = run(&spec, &prepared, &args.out, args.checks, &mut Bases::new(true), printer)?;
     if exit != Exit::Interrupted {
         printer.data(&format!("{}\n", args.out.display()))?;
     }
@@ -45,7 +45,14 @@ pub fn sweep(args: &SweepArgs, printer: &Printer) -> Result<Exit> {
 }
 
 /// Runs a prepared sweep into the folder `out`, or goes on there, and says how it went.
-pub fn run(spec: &SweepSpec, prepared: &Prepared, out: &Path, checks: CheckFlags, printer: &Printer) -> Result<Exit> {
+pub fn run(
+    spec: &SweepSpec,
+    prepared: &Prepared,
+    out: &Path,
+    checks: CheckFlags,
+    bases: &mut Bases,
+    printer: &Printer,
+) -> Result<Exit> {
     let Prepared { model, trials, sweep, plan, .. } = prepared;
     report_lines(trials, printer);
 
@@ -64,7 +71,7 @@ pub fn run(spec: &SweepSpec, prepared: &Prepared, out: &Path, checks: CheckFlags
         printer.talk(&format!("resuming: {} of {} trials are there", folder.n_done(), trials.trials.len()));
     }
     let loading = Instant::now();
-    let loaded = match prepared.load(&|index| !folder.has(index), Model::load_for_waves, printer) {
+    let loaded = match prepared.load(&|index| !folder.has(index), bases, printer) {
         Ok(loaded) => loaded,
         Err(error) => {
             // Weights that cannot be used leave no trace.

@@ -17,8 +17,8 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::sweep::{Machine, Prepared, SweepSpec, prepare};
+use crate::bases::Bases;
 use crate::cli::VerifyArgs;
-use crate::model::Model;
 use crate::output::{Exit, Printer, columns};
 
 /// Compares, prints the comparison, and answers no when something is off.
@@ -31,7 +31,7 @@ pub fn verify(args: &VerifyArgs, printer: &Printer) -> Result<Exit> {
 
     let cells = choose(&args.dir, &study, args.cells, args.seed)?;
     let wanted = |trial: usize| cells.iter().any(|&(row, _)| study.rows[row] == trial);
-    let loaded = prepared.load(&wanted, Model::load, printer)?;
+    let loaded = prepared.load(&wanted, &mut Bases::new(false), printer)?;
     let found = recheck(&args.dir, &study, &prepared, loaded.models(), &cells)?;
     printer.data(&found.table)?;
     found.note.iter().for_each(|line| printer.talk(line));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
 use crate::decoder::Decoder;
-use crate::device::{download, synchronize, upload};
+use crate::device::{download, upload};
 use crate::hooks::Hooks;
 use crate::site::{HookPoint, Site};
 
@@ -35,7 +35,7 @@ impl Picked {
         if picked.wants(HookPoint::new(Site::LnFinal, 0)) {
             let _ = decoder.unembed(&resid, from, Some(&[]), &mut picked);
         }
-        synchronize(decoder.device());
+        decoder.devices().synchronize();
         picked.resid = Some(resid.narrow(1, resid.size()[1] - 1, 1).copy());
         picked
     }

@@ -1,4 +1,5 @@
-//! What a user writes where a checkpoint is meant, `[NAME=]MODEL`; looks at the file system, opens nothing.
+//! What a user writes where a checkpoint is meant, `[NAME=]MODEL[+merge:ADAPTER][+apply:ADAPTER[+only:PARTS]]…`; looks at the
+//! file system, opens nothing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,38 @@ pub struct CheckpointRef {
     pub name: Option<String>,
     /// Where the files are.
     pub model: Location,
+    /// What is done with adapters, in order: first what is merged, then what is applied.
+    pub steps: Vec<Step>,
+}
+
+/// One adapter of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What is done with it.
+    pub how: How,
+    /// Where its files are.
+    pub adapter: Location,
+    /// Of an applied one, the parts that count, as typed; all if `None`.
+    pub only: Option<String>,
+}
+
+/// What is done with an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Its change is added to the weights when they are read.
+    Merge,
+    /// Its change is computed beside the weights.
+    Apply,
+}
+
+impl How {
+    /// As typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            How::Merge => "merge",
+            How::Apply => "apply",
+        }
+    }
 }
 
 /// A folder or a repository of the hub.
@@ -28,25 +61,66 @@ pub enum Location {
 impl CheckpointRef {
     /// A local folder without a label.
     pub fn folder(path: impl Into<PathBuf>) -> Self {
-        Self { name: None, model: Location::Folder(path.into()) }
+        Self { name: None, model: Location::Folder(path.into()), steps: Vec::new() }
     }
 
-    /// The label, or else the last part of the path or hub id.
+    /// The label, or else the last part of the path or hub id, with those of its adapters.
     pub fn name(&self) -> String {
-        match (&self.name, &self.model) {
-            (Some(name), _) => name.clone(),
-            (None, Location::Hub(id)) => id.name().to_owned(),
-            (None, Location::Folder(path)) => {
+        self.name.clone().unwrap_or_else(|| {
+            let adapters = self.steps.iter().map(|step| format!("+{}", step.adapter.name()));
+            std::iter::once(self.model.name()).chain(adapters).collect()
+        })
+    }
+}
+
+impl Location {
+    /// The last part of the path or hub id.
+    pub fn name(&self) -> String {
+        match self {
+            Location::Hub(id) => id.name().to_owned(),
+            Location::Folder(path) => {
                 // `.` and `..` have no last part of their own.
                 let full = path.canonicalize().unwrap_or_else(|_| path.clone());
                 full.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
             }
         }
     }
+
+    /// A folder's path, or a hub id, whichever the text reads as.
+    fn parse(text: &str) -> Self {
+        let is_path = Path::new(text).exists() || text.starts_with(['.', '/']) || text.matches('/').count() != 1;
+        match HubId::parse(text) {
+            // A pinned branch may itself hold slashes, so the revision is split off before they are counted.
+            Some(id) if !is_path || (text.contains('@') && !text.starts_with(['.', '/'])) => Location::Hub(id),
+            _ => Location::Folder(text.into()),
+        }
+    }
 }
 
-/// Marks that introduce an adapter after MODEL.
-const ADAPTER_MARKS: [&str; 2] = ["+merge:", "+apply:"];
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Location::Folder(path) => write!(f, "{}", path.display()),
+            Location::Hub(id) => write!(f, "{id}"),
+        }
+    }
+}
+
+/// Marks that introduce what comes after MODEL.
+const MARKS: [&str; 3] = ["+merge:", "+apply:", "+only:"];
+
+/// `MODEL`, and each mark with what follows it.
+fn cut(text: &str) -> (&str, Vec<(&str, &str)>) {
+    let next = |text: &str| MARKS.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    let (model, mut rest) = text.split_at(next(text));
+    let mut parts = Vec::new();
+    while let Some(mark) = MARKS.iter().find(|mark| rest.starts_with(**mark)) {
+        let (value, after) = rest[mark.len()..].split_at(next(&rest[mark.len()..]));
+        parts.push((*mark, value));
+        rest = after;
+    }
+    (model, parts)
+}
 
 impl FromStr for CheckpointRef {
     type Err = Error;
@@ -62,26 +136,48 @@ impl FromStr for CheckpointRef {
         if Path::new(text).exists() {
             return Ok(Self::folder(text));
         }
-        if ADAPTER_MARKS.iter().any(|mark| text.contains(mark)) {
-            return Err(refuse(
-                "adapters are not supported by this version",
-                "merge the adapter into a checkpoint with peft's `merge_and_unload`, and give that folder",
-            ));
-        }
-        let (name, model) = match text.split_once('=') {
+        let (model, parts) = cut(text);
+        let (name, model) = match model.split_once('=') {
             Some((name, model)) if !name.is_empty() && !name.contains('/') => (Some(name.to_owned()), model),
-            _ => (None, text),
+            _ => (None, model),
         };
         if model.is_empty() {
             return Err(refuse("names no model", "write [NAME=]MODEL, MODEL being a folder or owner/name[@revision]"));
         }
-        let is_path = Path::new(model).exists() || model.starts_with(['.', '/']) || model.matches('/').count() != 1;
-        let model = match HubId::parse(model) {
-            // A pinned branch may itself hold slashes, so the revision is split off before they are counted.
-            Some(id) if !is_path || (model.contains('@') && !model.starts_with(['.', '/'])) => Location::Hub(id),
-            _ => Location::Folder(model.into()),
-        };
-        Ok(Self { name, model })
+        let mut steps: Vec<Step> = Vec::new();
+        for (mark, value) in parts {
+            if value.is_empty() {
+                return Err(refuse(
+                    &format!("`{mark}` is followed by nothing"),
+                    "write +merge:ADAPTER or +apply:ADAPTER",
+                ));
+            }
+            let how = match mark {
+                "+only:" => {
+                    let last = steps.last_mut().filter(|step| step.how == How::Apply && step.only.is_none());
+                    let last = last.ok_or_else(|| {
+                        refuse("`+only:` must follow an applied adapter", "write +apply:ADAPTER+only:L19.H17,…")
+                    })?;
+                    last.only = Some(value.to_owned());
+                    continue;
+                }
+                "+merge:" => How::Merge,
+                _ => How::Apply,
+            };
+            let adapter = Location::parse(value);
+            if let Some(before) = steps.iter().find(|step| step.adapter == adapter) {
+                let problem = format!("`{adapter}` is there twice (+{}: and +{}:)", before.how.name(), how.name());
+                return Err(refuse(&problem, "use each adapter once"));
+            }
+            if how == How::Merge && steps.iter().any(|step| step.how == How::Apply) {
+                return Err(refuse(
+                    &format!("merges `{adapter}` after another adapter was applied"),
+                    "an applied adapter was trained on the merged model: write all +merge: before +apply:",
+                ));
+            }
+            steps.push(Step { how, adapter, only: None });
+        }
+        Ok(Self { name, model: Location::parse(model), steps })
     }
 }
 
@@ -90,10 +186,14 @@ impl fmt::Display for CheckpointRef {
         if let Some(name) = &self.name {
             write!(f, "{name}=")?;
         }
-        match &self.model {
-            Location::Folder(path) => write!(f, "{}", path.display()),
-            Location::Hub(id) => write!(f, "{id}"),
+        write!(f, "{}", self.model)?;
+        for step in &self.steps {
+            write!(f, "+{}:{}", step.how.name(), step.adapter)?;
+            if let Some(only) = &step.only {
+                write!(f, "+only:{only}")?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -124,7 +224,7 @@ mod tests {
             ("./runs/lr=1/model", None, folder("./runs/lr=1/model")),
         ] {
             let parsed: CheckpointRef = text.parse().unwrap();
-            assert_eq!(parsed, CheckpointRef { name: name.map(str::to_owned), model }, "{text}");
+            assert_eq!(parsed, CheckpointRef { name: name.map(str::to_owned), model, steps: Vec::new() }, "{text}");
             assert_eq!(parsed.to_string(), text);
         }
     }
@@ -143,12 +243,30 @@ mod tests {
     }
 
     #[test]
-    fn adapters_are_refused_clearly() {
-        let error = "Qwen/Q+merge:runs/lora".parse::<CheckpointRef>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "checkpoint `Qwen/Q+merge:runs/lora`: adapters are not supported by this version"
-        );
-        assert_eq!("x=".parse::<CheckpointRef>().unwrap_err().to_string(), "checkpoint `x=`: names no model");
+    fn chains_are_read_in_order() {
+        let text = "b5=Qwen/Q@main+merge:runs/1/sft+apply:me/grpo+only:L1.H2,q_proj";
+        let parsed: CheckpointRef = text.parse().unwrap();
+        assert_eq!(parsed.model, hub("Qwen/Q@main", Some("main")));
+        let step = |how, adapter, only: Option<&str>| Step { how, adapter, only: only.map(str::to_owned) };
+        let sft = Location::Folder("runs/1/sft".into());
+        let expected = [step(How::Merge, sft, None), step(How::Apply, hub("me/grpo", None), Some("L1.H2,q_proj"))];
+        assert_eq!(parsed.steps, expected);
+        assert_eq!(parsed.to_string(), text);
+        assert_eq!(text[3..].parse::<CheckpointRef>().unwrap().name(), "Q+sft+grpo");
+    }
+
+    #[test]
+    fn wrong_chains_are_refused() {
+        for (text, problem) in [
+            ("x=", "names no model"),
+            ("+merge:a/b", "names no model"),
+            ("Qwen/Q+apply:", "`+apply:` is followed by nothing"),
+            ("Qwen/Q+merge:a/b+apply:a/b", "`a/b` is there twice (+merge: and +apply:)"),
+            ("Qwen/Q+apply:a/b+merge:a/c", "merges `a/c` after another adapter was applied"),
+            ("Qwen/Q+merge:a/b+only:L1", "`+only:` must follow an applied adapter"),
+        ] {
+            let error = text.parse::<CheckpointRef>().unwrap_err().to_string();
+            assert_eq!(error, format!("checkpoint `{text}`: {problem}"));
+        }
     }
 }

@@ -46,6 +46,16 @@ impl<'a> Scope<'a> {
         self.checkpoint
     }
 
+    /// The prefix itself.
+    pub fn name(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The stored dtype of the tensor `name`, where it is one of numbers.
+    pub(crate) fn kind(&self, name: &str) -> Option<Kind> {
+        self.checkpoint.tensors.get(&self.full(name)).and_then(|entry| kind_of(entry.dtype))
+    }
+
     /// Whether a tensor of that name is stored. Does not count as using it.
     pub fn has(&self, name: &str) -> bool {
         self.checkpoint.tensors.contains_key(&self.full(name))
@@ -67,16 +77,10 @@ impl<'a> Scope<'a> {
             let hint = "config.json and the weights belong to different models";
             return Err(self.refuse(&name, entry, expected, found, Some(hint)));
         }
-        let file_kind = match entry.dtype {
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            Dtype::F32 => Kind::Float,
-            Dtype::F64 => Kind::Double,
-            other => {
-                let hint = "use the checkpoint in its original, unquantized dtype";
-                let expected = "dtype F32, BF16, F16 or F64".to_owned();
-                return Err(self.refuse(&name, entry, expected, format!("dtype {other}"), Some(hint)));
-            }
+        let Some(file_kind) = kind_of(entry.dtype) else {
+            let hint = "use the checkpoint in its original, unquantized dtype";
+            let (expected, found) = ("dtype F32, BF16, F16 or F64".to_owned(), format!("dtype {}", entry.dtype));
+            return Err(self.refuse(&name, entry, expected, found, Some(hint)));
         };
         let kind = placement.kind.unwrap_or(file_kind);
         if kind == Kind::Half {
@@ -170,6 +174,17 @@ impl<'a> Scope<'a> {
             Origin::Seed(_) => self.checkpoint.name().into(),
         };
         Error::Tensor { path, tensor: name.into(), expected, found, hint: hint.map(str::to_owned) }
+    }
+}
+
+/// The dtype of numbers, by libtorch's name.
+pub(super) fn kind_of(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F64 => Some(Kind::Double),
+        _ => None,
     }
 }
 

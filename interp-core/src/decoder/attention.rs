@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
+use super::graft::{Masks, Unit};
 use super::linear::{Linear, Loading};
 use super::norm::{RmsNorm, wide_kind};
 use super::past::{Past, Segment};
 use super::rope::RopeTable;
+use crate::adapter::Adapter;
 use crate::checkpoint::Scope;
 use crate::config::ModelConfig;
 use crate::error::Result;
@@ -60,11 +62,11 @@ impl Place<'_> {
 }
 
 impl Attention {
-    pub(crate) fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, loading: &Loading) -> Result<Self> {
+    pub(crate) fn load(config: &ModelConfig, layer: usize, scope: &Scope<'_>, loading: &Loading<'_>) -> Result<Self> {
         let (d_model, d_head) = (config.d_model, config.d_head);
         let (q_width, kv_width) = (config.n_heads * d_head, config.n_kv_heads * d_head);
         let norm = |name: &str| match config.qk_norm {
-            true => RmsNorm::load(&scope.pp(name), d_head, config.rms_norm_eps, &loading.place).map(Some),
+            true => RmsNorm::load(&scope.pp(name), d_head, config.rms_norm_eps, loading).map(Some),
             false => Ok(None),
         };
         Ok(Self {
@@ -79,6 +81,47 @@ impl Attention {
             d_head: d_head as i64,
             window: config.windows[layer],
         })
+    }
+
+    /// The same attention, sharing its weights.
+    pub(crate) fn share(&self) -> Self {
+        let [q_proj, k_proj, v_proj, o_proj] =
+            [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj].map(Linear::share);
+        let [q_norm, k_norm] = [&self.q_norm, &self.k_norm].map(|norm| norm.as_ref().map(RmsNorm::share));
+        Self { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm, ..*self }
+    }
+
+    /// The same attention, sharing its weights, with what `adapter` changes of the module `name`.
+    pub(crate) fn with(&self, name: &str, adapter: &Adapter, kind: Kind) -> Self {
+        let with = |linear: &Linear, part: &str| linear.with(&format!("{name}.{part}"), adapter, kind);
+        let norm =
+            |norm: &Option<RmsNorm>, part| norm.as_ref().map(|norm| norm.with(&format!("{name}.{part}"), adapter));
+        Self {
+            q_proj: with(&self.q_proj, "q_proj"),
+            k_proj: with(&self.k_proj, "k_proj"),
+            v_proj: with(&self.v_proj, "v_proj"),
+            o_proj: with(&self.o_proj, "o_proj"),
+            q_norm: norm(&self.q_norm, "q_norm"),
+            k_norm: norm(&self.k_norm, "k_norm"),
+            ..*self
+        }
+    }
+
+    /// The same attention, where the adapter that came last counts for some rows and heads only.
+    pub(crate) fn masked(&self, layer: usize, masks: &Masks) -> Self {
+        let masked = |linear: &Linear, unit, part| linear.masked(masks.of(layer, unit, part));
+        Self {
+            q_proj: masked(&self.q_proj, Unit::Head, "q_proj"),
+            k_proj: masked(&self.k_proj, Unit::KvHead, "k_proj"),
+            v_proj: masked(&self.v_proj, Unit::KvHead, "v_proj"),
+            o_proj: masked(&self.o_proj, Unit::Head, "o_proj"),
+            ..self.share()
+        }
+    }
+
+    /// Whether rows must not be cut apart.
+    pub(crate) fn is_masked(&self) -> bool {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj].into_iter().any(Linear::is_masked)
     }
 
     /// Whether a pass in `kind` converts weights, which it had better do once for all rows.

@@ -2,7 +2,9 @@
 
 use tch::{Kind, Tensor};
 
+use super::graft::{Masks, Unit};
 use super::linear::{Linear, Loading};
+use crate::adapter::Adapter;
 use crate::checkpoint::Scope;
 use crate::config::ModelConfig;
 use crate::error::Result;
@@ -20,13 +22,44 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    pub(crate) fn load(config: &ModelConfig, scope: &Scope<'_>, loading: &Loading) -> Result<Self> {
+    pub(crate) fn load(config: &ModelConfig, scope: &Scope<'_>, loading: &Loading<'_>) -> Result<Self> {
         let (wide, narrow, bias) = (config.d_mlp, config.d_model, config.mlp_bias);
         Ok(Self {
             gate_proj: Linear::load(&scope.pp("gate_proj"), wide, narrow, bias, loading)?,
             up_proj: Linear::load(&scope.pp("up_proj"), wide, narrow, bias, loading)?,
             down_proj: Linear::load(&scope.pp("down_proj"), narrow, wide, bias, loading)?,
         })
+    }
+
+    /// The same MLP, sharing its weights.
+    pub(crate) fn share(&self) -> Self {
+        let [gate_proj, up_proj, down_proj] = [&self.gate_proj, &self.up_proj, &self.down_proj].map(Linear::share);
+        Self { gate_proj, up_proj, down_proj }
+    }
+
+    /// The same MLP, sharing its weights, with what `adapter` changes of the module `name`.
+    pub(crate) fn with(&self, name: &str, adapter: &Adapter, kind: Kind) -> Self {
+        let with = |linear: &Linear, part: &str| linear.with(&format!("{name}.{part}"), adapter, kind);
+        Self {
+            gate_proj: with(&self.gate_proj, "gate_proj"),
+            up_proj: with(&self.up_proj, "up_proj"),
+            down_proj: with(&self.down_proj, "down_proj"),
+        }
+    }
+
+    /// The same MLP, where the adapter that came last counts for some rows only.
+    pub(crate) fn masked(&self, layer: usize, masks: &Masks) -> Self {
+        let masked = |linear: &Linear, part| linear.masked(masks.of(layer, Unit::Mlp, part));
+        Self {
+            gate_proj: masked(&self.gate_proj, "gate_proj"),
+            up_proj: masked(&self.up_proj, "up_proj"),
+            down_proj: masked(&self.down_proj, "down_proj"),
+        }
+    }
+
+    /// Whether rows must not be cut apart.
+    pub(crate) fn is_masked(&self) -> bool {
+        [&self.gate_proj, &self.up_proj, &self.down_proj].into_iter().any(Linear::is_masked)
     }
 
     /// Whether a pass in `kind` converts weights, which it had better do once for all tokens.

@@ -2,7 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use crate::checkpoint::{Placement, Scope};
+use super::linear::Loading;
+use crate::adapter::Adapter;
+use crate::checkpoint::Scope;
 use crate::error::Result;
 
 #[derive(Debug)]
@@ -12,8 +14,22 @@ pub(crate) struct RmsNorm {
 }
 
 impl RmsNorm {
-    pub(crate) fn load(scope: &Scope<'_>, width: usize, eps: f64, place: &Placement) -> Result<Self> {
-        Ok(Self { weight: scope.tensor("weight", &[width as i64], place)?, eps })
+    pub(crate) fn load(scope: &Scope<'_>, width: usize, eps: f64, loading: &Loading<'_>) -> Result<Self> {
+        Ok(Self { weight: loading.tensor(scope, "weight", &[width as i64])?, eps })
+    }
+
+    /// The same norm.
+    pub(crate) fn share(&self) -> Self {
+        Self { weight: self.weight.shallow_clone(), eps: self.eps }
+    }
+
+    /// The same norm, with the weight that `adapter` has saved for the module `name`, if any.
+    pub(crate) fn with(&self, name: &str, adapter: &Adapter) -> Self {
+        let saved = adapter.saved().get(&format!("{name}.weight"));
+        saved.map_or_else(
+            || self.share(),
+            |saved| Self { weight: saved.to_device(self.weight.device()).to_kind(self.weight.kind()), eps: self.eps },
+        )
     }
 
     /// `[…, width]` to `[…, width]`, in the dtype of `x`.

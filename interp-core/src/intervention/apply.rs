@@ -115,7 +115,8 @@ impl Point {
     }
 
     /// Settles how many rows leave this point, and puts what will be written where the pass runs.
-    pub(super) fn close(&mut self, rows_after: i64, device: Device, kind: Kind) {
+    pub(super) fn close(&mut self, rows_after: i64, device_of: impl Fn(HookPoint) -> Device, kind: Kind) {
+        let device = device_of(self.at);
         self.rows_after = rows_after;
         for group in self.turns.iter_mut().flat_map(|turn| &mut turn.groups) {
             let more = std::mem::take(&mut group.more);

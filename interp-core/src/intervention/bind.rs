@@ -14,17 +14,18 @@ use super::places::{Place, changed, refuse, resolve};
 use super::{Edit, Intervention};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
+use crate::device::Devices;
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::site::{Axis, HeadAxis, HookPoint, Site};
 
 /// What a binding needs to know besides the interventions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Context<'a> {
     /// Geometry of the edited model.
     pub config: &'a ModelConfig,
-    /// Where values are put.
-    pub device: Device,
+    /// Where the edited model is.
+    pub devices: Devices,
     /// dtype of activations.
     pub kind: Kind,
     /// Seed of `noise`.
@@ -36,12 +37,20 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// For a run on a decoder.
     pub fn of_run(decoder: &'a Decoder, seed: u64, trial: &'a str) -> Self {
-        Self { config: decoder.config(), device: decoder.device(), kind: decoder.kind(), seed, trial }
+        Self { config: decoder.config(), devices: decoder.devices().clone(), kind: decoder.kind(), seed, trial }
+    }
+
+    /// Where the values of a hook point are put.
+    fn device_of(&self, at: HookPoint) -> Device {
+        if at.site == Site::LnFinal {
+            return self.devices.last();
+        }
+        self.devices.of_layer(at.layer, self.config.n_layers)
     }
 
     /// For checking only, before any decoder is loaded.
     pub fn of_prompt(config: &'a ModelConfig, trial: &'a str) -> Self {
-        Self { config, device: Device::Cpu, kind: Kind::Float, seed: 0, trial }
+        Self { config, devices: Device::Cpu.into(), kind: Kind::Float, seed: 0, trial }
     }
 }
 
@@ -208,7 +217,7 @@ impl Edits {
         let mut rows = 0;
         for point in self.points.values_mut() {
             rows = rows.max(point.max_row() + 1);
-            point.close(rows, context.device, context.kind);
+            point.close(rows, |at| context.device_of(at), context.kind);
         }
     }
 }
@@ -236,13 +245,15 @@ fn values(
     let at = one.at;
     let distance = |place: &Place| prompt.tokens.len() - 1 - place.pos;
     let finish = |rows: Vec<Tensor>| {
-        Tensor::stack(&rows, 0).to_device(context.device).to_kind(context.kind).repeat([repeat as i64, 1])
+        Tensor::stack(&rows, 0).to_device(context.device_of(at)).to_kind(context.kind).repeat([repeat as i64, 1])
     };
     let per_head =
         |moment: Tensor, head: usize| if at.site.head_axis().is_some() { moment.get(head as i64) } else { moment };
     Ok(match &one.edit {
         Edit::Zero | Edit::UniformAttention => Op::Zero,
         Edit::Scale(factor) => Op::Scale(*factor),
+        // A product with 1 is the value itself.
+        Edit::Graft | Edit::Ungraft => Op::Scale(1.0),
         Edit::Patch => {
             let (_, cache) = donors.source.expect("checked while resolving");
             let from = |place: &Place| {

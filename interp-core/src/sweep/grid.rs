@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::graft::only_grafts;
 use crate::config::ModelConfig;
+use crate::decoder::Part;
 use crate::error::{Error, Result};
 use crate::intervention::Intervention;
 use crate::scores::GridAxis;
@@ -20,6 +22,8 @@ pub enum Grid {
     LayerPos,
     /// Given sets of heads, each set edited together.
     Sets(Vec<HeadSet>),
+    /// Every part of an adapter: per layer its query heads, KV heads and MLP. For grafts only.
+    LayerPart,
 }
 
 /// Heads edited together.
@@ -36,6 +40,8 @@ pub struct HeadSet {
 pub(crate) struct Cell {
     pub(crate) index: usize,
     pub(crate) set: Vec<Intervention>,
+    /// Parts of the adapter that a graft is about; empty for other edits.
+    pub(crate) parts: Vec<Part>,
     /// Lowest layer and smallest position it can change, for grouping cells into waves.
     pub(crate) layer: usize,
     pub(crate) pos: usize,
@@ -50,6 +56,8 @@ pub enum GridSpec {
     LayerPos,
     /// `sets:FILE`
     Sets(String),
+    /// `layer-part`
+    LayerPart,
 }
 
 impl fmt::Display for GridSpec {
@@ -58,6 +66,7 @@ impl fmt::Display for GridSpec {
             GridSpec::LayerHead => f.write_str("layer-head"),
             GridSpec::LayerPos => f.write_str("layer-pos"),
             GridSpec::Sets(file) => write!(f, "sets:{file}"),
+            GridSpec::LayerPart => f.write_str("layer-part"),
         }
     }
 }
@@ -69,12 +78,13 @@ impl FromStr for GridSpec {
         match (text, text.strip_prefix("sets:")) {
             ("layer-head", _) => Ok(GridSpec::LayerHead),
             ("layer-pos", _) => Ok(GridSpec::LayerPos),
+            ("layer-part", _) => Ok(GridSpec::LayerPart),
             (_, Some(file)) if !file.is_empty() => Ok(GridSpec::Sets(file.into())),
             _ => Err(Error::Selector {
                 what: "grid",
                 value: text.into(),
                 problem: "no such grid".into(),
-                hint: Some("grids are layer-head, layer-pos and sets:FILE".into()),
+                hint: Some("grids are layer-head, layer-pos, layer-part and sets:FILE".into()),
             }),
         }
     }
@@ -136,6 +146,10 @@ impl Sweep {
                 };
                 vec![self.layer_axis(), columns]
             }
+            Grid::LayerPart => {
+                let names = Part::all(config).filter(|part| part.layer == 0).map(|part| part.name());
+                vec![self.layer_axis(), GridAxis::named("part", names.collect())]
+            }
             Grid::Sets(sets) => {
                 self.n_heads(config)?;
                 vec![GridAxis::named("set", sets.iter().map(|set| set.name.clone()).collect())]
@@ -157,6 +171,9 @@ impl Sweep {
 
     /// The cells asked for. Cells outside `heads` are left out and stay NaN in the result.
     pub(crate) fn cells(&self, config: &ModelConfig, trial: &Trial) -> Result<Vec<Cell>> {
+        if self.edit.is_graft() {
+            return self.grafts(config);
+        }
         let one = |layer: usize, heads: Option<Vec<usize>>, positions: &Positions| Intervention {
             at: HookPoint::new(self.site, layer),
             heads,
@@ -174,7 +191,8 @@ impl Sweep {
                     for head in 0..n_heads {
                         if self.heads.as_ref().is_none_or(|heads| heads.contains(&HeadRef { layer, head })) {
                             let set = vec![one(layer, Some(vec![head]), positions)];
-                            cells.push(Cell { index: row * n_heads + head, set, layer, pos });
+                            let index = row * n_heads + head;
+                            cells.push(Cell { index, set, parts: Vec::new(), layer, pos });
                         }
                     }
                 }
@@ -184,7 +202,8 @@ impl Sweep {
                 for (row, &layer) in layers.iter().enumerate() {
                     for (column, positions) in columns.iter().enumerate() {
                         let (set, pos) = (vec![one(layer, None, positions)], first(positions)?);
-                        cells.push(Cell { index: row * columns.len() + column, set, layer, pos });
+                        let index = row * columns.len() + column;
+                        cells.push(Cell { index, set, parts: Vec::new(), layer, pos });
                     }
                 }
             }
@@ -198,9 +217,10 @@ impl Sweep {
                     }
                     let layer = by_layer.keys().next().copied().unwrap_or(0);
                     let set = by_layer.into_iter().map(|(layer, heads)| one(layer, Some(heads), positions)).collect();
-                    cells.push(Cell { index, set, layer, pos });
+                    cells.push(Cell { index, set, parts: Vec::new(), layer, pos });
                 }
             }
+            Grid::LayerPart => return Err(only_grafts(&self.edit)),
         }
         Ok(cells)
     }

@@ -1,11 +1,11 @@
 //! The models and statistics that a sweep runs with. Runs nothing.
 
+use super::Sweep;
 use super::kept::KeptSources;
 use crate::decoder::Decoder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::intervention::Moments;
 use crate::prompt::Prompt;
-use crate::site::Site;
 use crate::transfer::Correspondence;
 use crate::trial::Trial;
 
@@ -14,6 +14,9 @@ use crate::trial::Trial;
 pub struct Models<'a> {
     /// The checkpoint that is edited.
     pub base: &'a Decoder,
+    /// For grafts: the checkpoint with the adapter active whose parts are grafted. `base` is then, for `graft`, the same without
+    /// that adapter, and for `ungraft` the same with it.
+    pub adapted: Option<&'a Decoder>,
     /// The other model that patches take from; `None` where source prompts run on `base`.
     pub donor: Option<Donor<'a>>,
     /// Statistics over prompts, for `mean` and `noise`.
@@ -30,6 +33,11 @@ pub enum Donor<'a> {
 }
 
 impl<'a> Models<'a> {
+    /// One model, which donates to itself, without statistics.
+    pub fn of(base: &'a Decoder) -> Self {
+        Self { base, adapted: None, donor: None, moments: None }
+    }
+
     /// Whether source and base run on the same weights.
     pub(super) fn same_weights(&self) -> bool {
         self.donor.is_none()
@@ -49,8 +57,17 @@ impl<'a> Models<'a> {
         }
     }
 
-    /// Errs when the donor's activations at a site have another shape than the edited model's.
-    pub(super) fn check(&self, site: Site) -> Result<()> {
+    /// Errs when the donor's activations have another shape than the edited model's, and when there is no adapter to graft.
+    pub(super) fn check(&self, sweep: &Sweep) -> Result<()> {
+        let site = sweep.site;
+        if sweep.edit.is_graft() && self.adapted.is_none() {
+            return Err(Error::Selector {
+                what: "edit",
+                value: "graft".into(),
+                problem: "the model has no adapter whose parts could be taken".into(),
+                hint: Some("give the checkpoint as MODEL+apply:ADAPTER".into()),
+            });
+        }
         match self.donor {
             Some(Donor::Model(donor)) => {
                 Correspondence::new(site, self.base.config(), donor.config(), None, None).map(drop)

@@ -11,7 +11,6 @@ use super::runs::{Needs, Runs};
 use super::split::{self, Extent, Wave};
 use super::wave::{Found, Run};
 use super::{Models, Sweep};
-use crate::device::free_memory;
 use crate::error::{Error, Result};
 use crate::guard::catch_torch;
 use crate::intervention::{Context, Edit, Edits};
@@ -56,7 +55,7 @@ impl<'a> Runner<'a> {
     ) -> Self {
         let planned = trials.iter().enumerate().map(|(index, trial)| can_run(index).then_some(trial));
         let runs = Runs::plan(sweep, models, planned);
-        let bound = Bound { free: free_memory(models.base.device()), seen_to_fit: None };
+        let bound = Bound { free: models.base.devices().free_memory(), seen_to_fit: None };
         Self { task: Task { sweep, models, trials, only }, runs, bound }
     }
 

@@ -126,7 +126,10 @@ mod tests {
 
     fn cells(positions: impl Iterator<Item = usize>, n_layers: usize) -> Vec<Cell> {
         let cells = positions.flat_map(|pos| (0..n_layers).map(move |layer| (layer, pos)));
-        cells.enumerate().map(|(index, (layer, pos))| Cell { index, set: Vec::new(), layer, pos }).collect()
+        cells
+            .enumerate()
+            .map(|(index, (layer, pos))| Cell { index, set: Vec::new(), parts: Vec::new(), layer, pos })
+            .collect()
     }
 
     fn indices(waves: &[Wave]) -> Vec<usize> {

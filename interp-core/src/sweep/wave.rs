@@ -4,10 +4,11 @@
 use tch::Tensor;
 
 use super::Sweep;
+use super::grid::Cell;
 use super::kept::{Kept, own_values};
 use super::split::Wave;
 use crate::cache::{ActivationCache, CleanRun};
-use crate::decoder::{Decoder, Start};
+use crate::decoder::{Decoder, Part, Start};
 use crate::error::Result;
 use crate::intervention::{CellSet, Context, Donors, Edit, Edits, Intervention};
 use crate::metric::Readout;
@@ -17,13 +18,15 @@ use crate::trial::Trial;
 /// Everything the waves of one trial share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run<'a> {
+    pub(super) sweep: &'a Sweep,
     pub(super) decoder: &'a Decoder,
+    /// With the adapter that is grafted.
+    pub(super) adapted: Option<&'a Decoder>,
     pub(super) trial: &'a Trial,
     pub(super) base: &'a CleanRun,
     pub(super) source: Option<Source<'a>>,
     pub(super) donors: Donors<'a>,
     pub(super) readout: &'a Readout,
-    pub(super) seed: u64,
 }
 
 /// Where the donated activations come from.
@@ -78,21 +81,32 @@ impl Wave {
 impl Run<'_> {
     /// Runs the cells of a wave in one pass.
     pub(super) fn wave(&self, wave: &Wave) -> Result<Found> {
-        let decoder = self.decoder;
         let controls = wave.controls();
         let mut sets: Vec<CellSet<'_>> = Vec::with_capacity(wave.cells.len() + controls.len());
         let mut is_control = Vec::with_capacity(sets.capacity());
+        let mut parts: Vec<&[Part]> = Vec::with_capacity(sets.capacity());
         for (i, cell) in wave.cells.iter().enumerate() {
             let here = controls.iter().filter(|(before, _)| *before == i);
             sets.extend(here.map(|(_, control)| (usize::MAX, std::slice::from_ref(control))));
             is_control.resize(sets.len(), true);
+            parts.resize(sets.len(), &[]);
             sets.push((cell.index, cell.set.as_slice()));
             is_control.push(false);
+            parts.push(&cell.parts);
         }
         let mut edits = Edits::bind(&sets, &self.trial.base, &self.donors, &self.context())?;
         let rows: Vec<Option<usize>> = (0..sets.len()).map(|i| edits.row_of(i).map(|row| row as usize)).collect();
         let frontier =
             edits.frontier().filter(|_| rows.iter().zip(&is_control).any(|(row, control)| row.is_some() && !control));
+        let grafted = self.adapted.map(|adapted| {
+            let mut of_row: Vec<&[Part]> = vec![&[]; 1 + rows.iter().flatten().count()];
+            rows.iter()
+                .zip(parts)
+                .filter_map(|(row, parts)| row.map(|row| (row, parts)))
+                .for_each(|(row, parts)| of_row[row] = parts);
+            self.sweep.grafted(adapted, &of_row)
+        });
+        let decoder = grafted.as_ref().unwrap_or(self.decoder);
         let mut cells = Vec::with_capacity(wave.cells.len());
         let mut controls = Vec::new();
         for (((index, _), row), is_control) in sets.iter().zip(rows).zip(is_control) {
@@ -102,16 +116,16 @@ impl Run<'_> {
 
         let past = self.base.past().before(frontier.pos);
         let start = self.base.resume(decoder, wave.layer, frontier.pos, &past);
-        let values = self.measure(start, &mut edits);
+        let values = self.measure(decoder, start, &mut edits);
         edits.finish()?;
         Ok(Found { cells, controls, values: Some(values) })
     }
 
     /// Runs to the logits and measures: `[metric, row]`.
-    fn measure(&self, start: Start<'_>, edits: &mut Edits) -> Tensor {
+    fn measure(&self, decoder: &Decoder, start: Start<'_>, edits: &mut Edits) -> Tensor {
         let last = self.trial.base.tokens.len() - 1;
-        let resid = self.decoder.forward(start, last..last + 1, &mut &mut *edits);
-        let logits = self.decoder.unembed(&resid, last, self.readout.tokens().as_deref(), edits);
+        let resid = decoder.forward(start, last..last + 1, &mut &mut *edits);
+        let logits = decoder.unembed(&resid, last, self.readout.tokens().as_deref(), edits);
         self.readout.measure(&logits.squeeze_dim(1))
     }
 
@@ -133,12 +147,15 @@ impl Run<'_> {
     }
 
     /// δ of one cell by a plain full pass: no resume, no growth, nothing shared but the decoder itself.
-    pub(super) fn plain(&self, set: CellSet<'_>) -> Result<Vec<f64>> {
+    pub(super) fn plain(&self, cell: &Cell) -> Result<Vec<f64>> {
+        let grafted = self.adapted.map(|adapted| self.sweep.grafted(adapted, &[cell.parts.as_slice()]));
+        let decoder = grafted.as_ref().unwrap_or(self.decoder);
         let tokens = &self.trial.base.tokens;
         let last = tokens.len() - 1;
-        let mut edits = Edits::bind_in_place(set, 1, &self.trial.base, &self.donors, &self.context())?;
-        let edited = self.decoder.forward(self.decoder.embed(tokens), last..last + 1, &mut &mut edits);
-        let edited = self.decoder.unembed(&edited, last, self.readout.tokens().as_deref(), &mut edits);
+        let mut edits =
+            Edits::bind_in_place((cell.index, &cell.set), 1, &self.trial.base, &self.donors, &self.context())?;
+        let edited = decoder.forward(decoder.embed(tokens), last..last + 1, &mut &mut edits);
+        let edited = decoder.unembed(&edited, last, self.readout.tokens().as_deref(), &mut edits);
         edits.finish()?;
         let clean = self.decoder.forward(self.decoder.embed(tokens), last..last + 1, &mut ());
         let clean = self.decoder.unembed(&clean, last, self.readout.tokens().as_deref(), &mut ());
@@ -148,7 +165,7 @@ impl Run<'_> {
     }
 
     fn context(&self) -> Context<'_> {
-        Context::of_run(self.decoder, self.seed, &self.trial.id)
+        Context::of_run(self.decoder, self.sweep.seed, &self.trial.id)
     }
 }
 
@@ -161,6 +178,7 @@ impl Sweep {
         // What a layer holds at once, in numbers per row and position: z, and a few copies of the residual stream …
         let edited = match self.site {
             // … and what is only formed whole, and twice, where it is edited.
+            _ if self.edit.is_graft() => 8 * config.d_mlp,
             Site::MlpPre | Site::MlpPost => 4 * config.d_mlp,
             Site::Result => 3 * config.n_heads * config.d_model,
             site if site.is_attention() || site.head_axis().is_some() => 6 * z,

@@ -1,17 +1,16 @@
-//! Seconds of repeated runs, each closed by waiting for the device.
+//! Seconds of repeated runs, each closed by waiting for the devices.
 
 use std::time::Instant;
 
-use interp_core::device::synchronize;
+use interp_core::device::Devices;
 use serde_json::{Value, json};
-use tch::Device;
 
 /// Seconds of a run, and what it gave.
-pub fn timed<T>(device: Device, run: impl FnOnce() -> T) -> (f64, T) {
-    synchronize(device);
+pub fn timed<T>(devices: &Devices, run: impl FnOnce() -> T) -> (f64, T) {
+    devices.synchronize();
     let start = Instant::now();
     let result = run();
-    synchronize(device);
+    devices.synchronize();
     (start.elapsed().as_secs_f64(), result)
 }
 

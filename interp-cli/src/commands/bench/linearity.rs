@@ -6,7 +6,6 @@ use anyhow::Result;
 use interp_core::Error;
 use interp_core::config::ModelConfig;
 use interp_core::decoder::Decoder;
-use interp_core::device::device_name;
 use interp_core::export::write_atomic;
 use interp_core::plot::{self, Panel};
 use interp_core::site::HeadRef;
@@ -69,7 +68,7 @@ pub fn linearity(args: &BenchArgs, out: &Path, printer: &Printer) -> Result<Exit
         "model": model.checkpoint.name(),
         "geometry": geometry(config),
         "dtype": model.precision.dtype.to_string(),
-        "device": device_name(model.device),
+        "device": model.devices.to_string(),
         "threads": tch::get_num_threads(),
         "seed": args.seed,
         "sweep": CASE.to_string(),
@@ -78,12 +77,12 @@ pub fn linearity(args: &BenchArgs, out: &Path, printer: &Printer) -> Result<Exit
     });
     let title = format!("Seconds of a sweep ({CASE})");
     let subtitle = format!(
-        "{}: {} layers of {} heads, {TOKENS} tokens, 1 trial unless varied; {}, {:?}, {} threads; medians of {}",
+        "{}: {} layers of {} heads, {TOKENS} tokens, 1 trial unless varied; {}, {}, {} threads; medians of {}",
         model.checkpoint.name(),
         config.n_layers,
         config.n_heads,
         model.precision.dtype,
-        model.device,
+        model.devices,
         tch::get_num_threads(),
         args.repeats,
     );
@@ -106,7 +105,7 @@ fn vary(axis: Axis, settings: Vec<usize>, decoder: &Decoder, args: &BenchArgs) -
         for (&setting, seconds) in settings.iter().zip(&mut seconds) {
             let (sweep, trials) = axis.at(setting, decoder.config(), args);
             let run = || trials.iter().try_for_each(|trial| measure::run(decoder, &sweep, trial).map(drop));
-            let (taken, done) = timed(decoder.device(), run);
+            let (taken, done) = timed(decoder.devices(), run);
             done?;
             if repeat > 0 {
                 seconds.0.push(taken);

@@ -46,7 +46,7 @@ pub fn pass(decoder: &Decoder, tokens: &[i64], repeats: usize) -> Result<Pass> {
     run()?;
     let mut seconds = Seconds::default();
     for _ in 0..repeats {
-        let (taken, token) = timed(decoder.device(), run);
+        let (taken, token) = timed(decoder.devices(), run);
         token?;
         seconds.0.push(taken);
     }
@@ -76,5 +76,5 @@ pub fn sweep(decoder: &Decoder, sweep: &Sweep, trial: &Trial, repeats: usize) ->
 /// The trial as `interp sweep` runs it.
 pub fn run(decoder: &Decoder, sweep: &Sweep, trial: &Trial) -> Result<(ScoreGrid, TrialReport)> {
     let axes = sweep.axes(decoder.config(), trial)?;
-    Ok(sweep.trial(Models { base: decoder, donor: None, moments: None }, &axes, trial)?)
+    Ok(sweep.trial(Models::of(decoder), &axes, trial)?)
 }

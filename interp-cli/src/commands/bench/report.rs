@@ -2,7 +2,6 @@
 
 use interp_core::config::ModelConfig;
 use interp_core::decoder::MatrixPeak;
-use interp_core::device::device_name;
 use serde_json::{Value, json};
 
 use super::case::Case;
@@ -46,7 +45,7 @@ impl Report<'_> {
             "dtype": self.model.precision.dtype.to_string(),
             "weights": self.model.precision.weights.to_string(),
             "stored_bytes": self.model.checkpoint.stored_dtypes(),
-            "device": device_name(self.model.device),
+            "device": self.model.devices.to_string(),
             "threads": tch::get_num_threads(),
             "seed": self.args.seed,
             "repeats": self.args.repeats,
@@ -120,7 +119,7 @@ impl Report<'_> {
                 format!("{}, {:.2} billion parameters", self.model.checkpoint.name(), self.parameters() as f64 / 1e9),
             ),
             ("computed", format!("in {} with weights {}", precision.dtype, precision.weights)),
-            ("on", format!("{}, {} threads of the CPU", device_name(self.model.device), tch::get_num_threads())),
+            ("on", format!("{}, {} threads of the CPU", self.model.devices.to_string(), tch::get_num_threads())),
             ("peak", format!("{peak}, a product of {} x {0} x {0}", self.peak.size)),
             ("load", format!("{:.2} s", self.load_s)),
         ];

@@ -151,7 +151,7 @@ fn wave(decoder: &Decoder, base: Vec<i64>, source: Vec<i64>, dtype: Dtype) -> in
         max_rows: None,
         seed: 0,
     };
-    let models = Models { base: decoder, donor: None, moments: None };
+    let models = Models::of(decoder);
     let (grid, _) = sweep.trial(models, &sweep.axes(config, &trial)?, &trial)?;
     let deltas = &grid.values[0];
     let largest = deltas.iter().fold(0.0f64, |a, b| a.max(b.abs()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use interp_core::Result;
-use interp_core::device::{Precision, device_name};
+use interp_core::device::Precision;
 use interp_core::export::NoiseFloor;
 use interp_core::sweep::{Donor, Models, Sample};
 use interp_core::trial::Trial;
@@ -71,9 +71,14 @@ fn compare(
     let above = Precision { dtype, ..prepared.model.precision };
     let chosen: Vec<&Trial> = samples.iter().map(|sample| &trials[sample.trial]).collect();
     let kept = prepared.keep_again(loaded.maps(), &chosen, above)?;
-    let decoder = mapped(&prepared.model, above, models.base.device())?;
+    let weights = mapped(&prepared.model, above, models.base.devices())?;
+    let (decoder, adapted) = match models.adapted {
+        None => (prepared.model.chain.apply(&weights)?, None),
+        Some(_) => prepared.grafted(&weights).map(|(base, adapted)| (base, Some(adapted)))?,
+    };
     // The same statistics and maps: what is compared is the precision of the passes.
-    let above = Models { base: &decoder, donor: kept.as_ref().map(Donor::Kept), moments: models.moments };
+    let donor = kept.as_ref().map(Donor::Kept);
+    let above = Models { base: &decoder, adapted: adapted.as_ref(), donor, moments: models.moments };
     let axes = &prepared.plan.layout.axes;
     let n_cells: usize = axes.iter().map(|axis| axis.labels.len()).product();
     let mut pairs = vec![(Vec::new(), Vec::new()); floors.len()];
@@ -95,7 +100,7 @@ fn compare(
     }
     let record = json!({
         "dtype": dtype.to_string(),
-        "device": device_name(decoder.device()),
+        "device": decoder.devices().to_string(),
         "trials": samples.iter().map(|sample| &trials[sample.trial].id).collect::<Vec<_>>(),
         "n_cells": samples.iter().map(|sample| sample.cells.len()).sum::<usize>(),
     });

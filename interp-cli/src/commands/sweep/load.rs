@@ -2,9 +2,10 @@
 //! statistics. Decides who is loaded when.
 
 use anyhow::Result;
+use interp_core::adapter::Merges;
 use interp_core::decoder::Decoder;
-use interp_core::device::{Precision, Weights, free_memory};
-use interp_core::intervention::Moments;
+use interp_core::device::{Devices, Precision, Weights, free_memory};
+use interp_core::intervention::{Edit, Moments};
 use interp_core::site::{HookPoint, Positions};
 use interp_core::sweep::{Donor, KeptSources, Models};
 use interp_core::transfer::{Maps, Samples, extent, hold_out};
@@ -15,16 +16,16 @@ use tch::{Device, Kind};
 
 use super::Prepared;
 use super::source::Source;
+use crate::bases::Bases;
 use crate::model::Model;
 use crate::output::Printer;
 use crate::progress::bar;
 
-/// Loads the edited model.
-type LoadBase = fn(&Model, &Printer) -> Result<Decoder>;
-
 /// Models and statistics of a sweep.
 pub struct Loaded {
     base: Decoder,
+    /// With the adapter that is grafted.
+    adapted: Option<Decoder>,
     donor: Option<Held>,
     moments: Option<Moments>,
     maps: Option<Maps>,
@@ -43,7 +44,7 @@ impl Loaded {
             Held::Beside(decoder) => Donor::Model(decoder),
             Held::Kept(kept) => Donor::Kept(kept),
         });
-        Models { base: &self.base, donor, moments: self.moments.as_ref() }
+        Models { base: &self.base, adapted: self.adapted.as_ref(), donor, moments: self.moments.as_ref() }
     }
 
     /// The map that donated vectors went through, if one was fitted.
@@ -69,27 +70,30 @@ impl Loaded {
 }
 
 impl Prepared {
-    /// Loads what the trials that are `wanted` run with. Where the donor's activations go through a map, or the two models do
+    /// Loads what the trials that are `wanted` run with, the weights that `bases` has already excepted. Where the donor's activations go through a map, or the two models do
     /// not fit into memory together, the donor runs first, and goes.
-    pub fn load(&self, wanted: &dyn Fn(usize) -> bool, load_base: LoadBase, printer: &Printer) -> Result<Loaded> {
+    pub fn load(&self, wanted: &dyn Fn(usize) -> bool, bases: &mut Bases, printer: &Printer) -> Result<Loaded> {
         let Some(source) = &self.source else {
-            let base = load_base(&self.model, printer)?;
+            if self.sweep.edit.is_graft() {
+                let weights = bases.base(&self.model, printer)?;
+                let (base, adapted) = self.grafted(&weights)?;
+                return Ok(Loaded { base, adapted: Some(adapted), donor: None, moments: None, maps: None });
+            }
+            let base = bases.load(&self.model, printer)?;
             let moments = self.moments(&base)?;
-            return Ok(Loaded { base, donor: None, moments, maps: None });
+            return Ok(Loaded { base, adapted: None, donor: None, moments, maps: None });
         };
-        if !source.is_mapped() && fit_together(&self.model, &source.model) {
-            let donor = Held::Beside(load_donor(source, printer)?);
-            return Ok(Loaded {
-                base: load_base(&self.model, printer)?,
-                donor: Some(donor),
-                moments: None,
-                maps: None,
-            });
+        let one_base = self.model.base_key() == source.model.base_key();
+        if !source.is_mapped() && (one_base || fit_together(&self.model, &source.model)) {
+            let donor = if one_base { bases.load(&source.model, printer)? } else { source.model.load(printer)? };
+            let (base, donor) = (bases.load(&self.model, printer)?, Some(Held::Beside(donor)));
+            return Ok(Loaded { base, adapted: None, donor, moments: None, maps: None });
         }
         let wanted = |(index, can_run): (usize, &bool)| (*can_run && wanted(index)).then(|| &self.trials.trials[index]);
         let trials: Vec<&Trial> = self.can_run.iter().enumerate().filter_map(wanted).collect();
         self.refuse_too_much(source, &trials)?;
-        let donor = load_donor(source, printer)?;
+        // It runs one row at a time, so its weights are not laid out for waves.
+        let donor = source.model.load(printer)?;
         let kept = self.keep(source, &donor, &trials)?;
         let samples = self.calibration(source)?.map(|prompts| {
             let prompts = prompts.iter().map(|one| (one.tokens, one.positions.clone()));
@@ -98,7 +102,7 @@ impl Prepared {
         });
         let samples = samples.transpose()?;
         drop(donor);
-        let base = load_base(&self.model, printer)?;
+        let base = bases.load(&self.model, printer)?;
         let maps = samples.map(|samples| self.fit(source, &base, &samples)).transpose()?;
         if let Some(maps) = &maps {
             report(maps, printer);
@@ -107,7 +111,7 @@ impl Prepared {
             Some(maps) => kept.carried(maps),
             None => kept,
         };
-        Ok(Loaded { base, donor: Some(Held::Kept(kept)), moments: None, maps })
+        Ok(Loaded { base, adapted: None, donor: Some(Held::Kept(kept)), moments: None, maps })
     }
 
     /// The donor's part of some trials once more, by a donor that is loaded beside everything else for the moment and
@@ -119,12 +123,22 @@ impl Prepared {
         precision: Precision,
     ) -> interp_core::Result<Option<KeptSources>> {
         let Some(source) = &self.source else { return Ok(None) };
-        let donor = mapped(&source.model, precision, source.model.device)?;
+        let base = mapped(&source.model, precision, &source.model.devices)?;
+        let donor = source.model.chain.apply(&base)?;
         let kept = self.keep(source, &donor, trials)?;
         Ok(Some(match maps {
             Some(maps) => kept.carried(maps),
             None => kept,
         }))
+    }
+
+    /// The clean run's model, and the one with the adapter whose parts are grafted.
+    pub fn grafted(&self, weights: &Decoder) -> interp_core::Result<(Decoder, Decoder)> {
+        let chain = &self.model.chain;
+        let adapted = chain.apply(weights)?;
+        let base =
+            if matches!(self.sweep.edit, Edit::Graft) { chain.apply_but_last(weights)? } else { adapted.share() };
+        Ok((base, adapted))
     }
 
     fn keep(&self, source: &Source, donor: &Decoder, trials: &[&Trial]) -> interp_core::Result<KeptSources> {
@@ -201,12 +215,6 @@ struct Calibrating<'a> {
     positions: Vec<usize>,
 }
 
-/// The donor's weights. It runs one row at a time, so they are not laid out for waves. Checkpoints that share a base with the
-/// edited one are to be made from that here.
-fn load_donor(source: &Source, printer: &Printer) -> Result<Decoder> {
-    source.model.load(printer)
-}
-
 /// Whether the weights of both take less than half of what is free.
 fn fit_together(edited: &Model, donor: &Model) -> bool {
     let bytes = |model: &Model| {
@@ -219,12 +227,12 @@ fn fit_together(edited: &Model, donor: &Model) -> bool {
         let converted: u64 = model.checkpoint.stored_dtypes().iter().map(as_computed).sum();
         converted.max(model.checkpoint.total_bytes())
     };
-    free_memory(edited.device).is_none_or(|free| bytes(edited) + bytes(donor) < free / 2)
+    edited.devices.free_memory().is_none_or(|free| bytes(edited) + bytes(donor) < free / 2)
 }
 
-/// A checkpoint beside what is loaded: weights stay in the memory map and are converted product by product. A GPU that has no
+/// A checkpoint's base beside what is loaded: weights stay in the memory map and are converted product by product. A GPU that has no
 /// room for them leaves the work to the CPU.
-pub fn mapped(model: &Model, precision: Precision, device: Device) -> interp_core::Result<Decoder> {
+pub fn mapped(model: &Model, precision: Precision, devices: &Devices) -> interp_core::Result<Decoder> {
     let (checkpoint, precision) = (&model.checkpoint, Precision { weights: Weights::File, ..precision });
     let stored = checkpoint.stored_dtypes();
     let total: u64 = stored.values().sum();
@@ -234,12 +242,18 @@ pub fn mapped(model: &Model, precision: Precision, device: Device) -> interp_cor
         None => total,
     };
     // A quarter more, for the passes themselves.
-    let fits = |device: Device| free_memory(device).is_none_or(|free| copied(device) / 4 * 5 < free);
-    let device = [device, Device::Cpu].into_iter().find(|&device| fits(device)).ok_or_else(|| {
+    let fits = |devices: &Devices| {
+        let share = devices.iter().count() as u64;
+        devices.free_memory().is_none_or(|free| copied(devices.first()) / share / 4 * 5 < free)
+    };
+    let devices = [devices.clone(), Device::Cpu.into()].into_iter().find(fits).ok_or_else(|| {
         let problem = format!("f16 weights take {:.1} GB in {}", copied(Device::Cpu) as f64 / 1e9, precision.dtype);
         Error::File { path: checkpoint.dir().into(), problem, hint: None }
     })?;
-    guard::catch_torch("loading weights once more", || Decoder::load(checkpoint, device, precision))
+    let merges = Merges(model.chain.merges());
+    guard::catch_torch("loading weights once more", || {
+        Decoder::load_merged(checkpoint, merges, devices, precision, false)
+    })
 }
 
 /// How well the maps do.

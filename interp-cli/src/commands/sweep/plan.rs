@@ -66,6 +66,7 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         });
     }
     let sweep = sweep(spec, config)?;
+    check_graft(&sweep, &model)?;
     let source = Source::open(spec, machine, &model, &sweep)?;
     if let Some(source) = &source {
         source.check_prompts(&trials.trials)?;
@@ -107,12 +108,25 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
     Ok(Prepared { model, source, trials, can_run, sweep, capture, plan })
 }
 
+/// A graft takes parts of the adapter that is applied last.
+fn check_graft(sweep: &Sweep, model: &Model) -> Result<()> {
+    if !sweep.edit.is_graft() {
+        return Ok(());
+    }
+    let adapter = model.chain.last_applied().ok_or_else(|| {
+        let hint = "write --model MODEL+apply:ADAPTER, without +only: behind the adapter that is grafted";
+        refuse("edit", "graft", &format!("{} ends in no adapter that is applied as a whole", model.name()), hint)
+    })?;
+    Ok(adapter.check_parts()?)
+}
+
 fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
     let site: Site = spec.site.parse()?;
     let edit: EditSpec = spec.edit.parse()?;
     let grid = match spec.grid.parse()? {
         GridSpec::LayerHead => Grid::LayerHead,
         GridSpec::LayerPos => Grid::LayerPos,
+        GridSpec::LayerPart => Grid::LayerPart,
         GridSpec::Sets(file) => Grid::Sets(read_sets(Path::new(&file))?),
     };
     let layers = match &spec.layers {
@@ -225,13 +239,13 @@ impl Prepared {
     /// Files of weights, the donor's behind the edited model's.
     pub fn weight_files(&self) -> Vec<PathBuf> {
         let models = std::iter::once(&self.model).chain(self.source.as_ref().map(|source| &source.model));
-        models.flat_map(|model| model.checkpoint.weight_files()).map(Path::to_path_buf).collect()
+        models.flat_map(Model::weight_files).collect()
     }
 
     /// What `run.json` says besides the plan; `weights` as [`Prepared::weight_files`] has them.
     pub fn describe(&self, weights: &[FileHash]) -> Map<String, Value> {
         let mut run = Map::new();
-        let (edited, donor) = weights.split_at(self.model.checkpoint.weight_files().len().min(weights.len()));
+        let (edited, donor) = weights.split_at(self.model.weight_files().len().min(weights.len()));
         run.insert("model".into(), self.model.describe(edited));
         if let Some(source) = &self.source {
             run.insert("source_model".into(), source.model.describe(donor));

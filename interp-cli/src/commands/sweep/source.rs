@@ -109,7 +109,7 @@ impl Source {
 /// Whether two checkpoints are the same files.
 fn same_checkpoint(a: &Model, b: &Model) -> bool {
     let folder = |model: &Model| fs::canonicalize(model.checkpoint.dir()).ok();
-    folder(a).is_some_and(|a| folder(b) == Some(a))
+    folder(a).is_some_and(|a| folder(b) == Some(a)) && a.chain.describe() == b.chain.describe()
 }
 
 /// A donor runs the very token ids of the edited model's prompts: they must mean the same to it.

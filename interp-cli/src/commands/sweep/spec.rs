@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use interp_core::Error;
+use interp_core::intervention::EditSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{ComputeArgs, ModelArgs, SweepArgs, SweepFlags};
@@ -89,7 +90,9 @@ impl SweepSpec {
     /// From flags, of one checkpoint.
     pub fn of_flags(model: String, trials: String, heads: Option<String>, flags: &SweepFlags) -> Self {
         // A knockout's positions are the queries.
-        let positions = flags.to.as_ref().unwrap_or(&flags.positions);
+        let positions = flags.to.as_ref().or(flags.positions.as_ref());
+        // An adapter acts at all positions.
+        let usual = if flags.edit.parse().is_ok_and(|edit: EditSpec| edit.is_graft()) { "all" } else { "last" };
         Self {
             model,
             dtype: flags.compute.dtype.clone(),
@@ -102,7 +105,7 @@ impl SweepSpec {
             edit: flags.edit.clone(),
             from: flags.from.clone(),
             grid: flags.grid.clone(),
-            positions: positions.clone(),
+            positions: positions.map_or(usual, String::as_str).to_owned(),
             layers: flags.layers.clone(),
             heads,
             metric: flags.metric.clone(),

@@ -1,0 +1,68 @@
+//! `interp merge`: a checkpoint with its adapters merged in, as a folder that any program loads.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use interp_core::Error;
+use interp_core::adapter::Merges;
+use interp_core::hash::Hashes;
+use serde_json::json;
+use tch::Device;
+
+use crate::chain::RECORD;
+use crate::cli::{ComputeArgs, MergeArgs, ModelArgs};
+use crate::model::Model;
+use crate::output::{Exit, Printer};
+
+/// Writes the folder, whole or not at all.
+pub fn merge(args: &MergeArgs, printer: &Printer) -> Result<Exit> {
+    let compute = ComputeArgs { offline: args.offline, ..ComputeArgs::cpu() };
+    let model = Model::open(&ModelArgs { model: args.checkpoint.clone(), compute })?;
+    let merges = Merges(model.chain.merges());
+    if merges.0.is_empty() || model.chain.n_applied() > 0 {
+        let problem =
+            if merges.0.is_empty() { "names nothing to merge" } else { "applies an adapter without merging it" };
+        return Err(Error::Selector {
+            what: "checkpoint",
+            value: args.checkpoint.clone(),
+            problem: problem.into(),
+            hint: Some("write MODEL+merge:ADAPTER, with +merge: for each adapter".into()),
+        }
+        .into());
+    }
+    if args.out.exists() {
+        let hint = Some("give a folder that is not there yet".into());
+        return Err(Error::File { path: args.out.clone(), problem: "exists already".into(), hint }.into());
+    }
+    model.chain.warnings().for_each(|line| printer.talk(&line));
+    let hashes = Hashes::start(model.weight_files());
+    let partial = args.out.with_extension("partial");
+    let written = write(&model, merges, hashes, &partial);
+    if let Err(error) = written {
+        // What is half there must not be taken for a checkpoint.
+        let _ = fs::remove_dir_all(&partial);
+        return Err(error);
+    }
+    fs::rename(&partial, &args.out).map_err(Error::io("write", &args.out))?;
+    printer.data(&format!("{}\n", args.out.display()))?;
+    Ok(Exit::Done)
+}
+
+fn write(model: &Model, merges: Merges<'_>, hashes: Hashes, dir: &Path) -> Result<()> {
+    let checkpoint = &model.checkpoint;
+    merges.check(checkpoint)?;
+    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    let described = model.describe(&hashes.wait()?);
+    let record = json!({
+        "schema": "interp.merge/1",
+        "base": checkpoint.name(),
+        "revision": checkpoint.revision(),
+        "weights": described["weights"],
+        "chain": described["chain"],
+        "tool_version": env!("CARGO_PKG_VERSION"),
+    });
+    let record = format!("{record:#}\n").into_bytes();
+    checkpoint.write(dir, &|name| merges.of(checkpoint, name, Device::Cpu), &[(RECORD, record)])?;
+    Ok(())
+}
