@@ -63,7 +63,7 @@ fn sweep(site: Site, positions: &[i64], n_layers: usize) -> Sweep {
 }
 
 fn models<'a>(base: &'a Decoder, donor: Option<Donor<'a>>) -> Models<'a> {
-    Models { base, donor, moments: None }
+    Models { donor, ..Models::of(base) }
 }
 
 fn run(sweep: &Sweep, models: Models<'_>, trial: &Trial) -> ScoreGrid {
@@ -86,14 +86,14 @@ fn distance(a: &ScoreGrid, b: &ScoreGrid) -> f64 {
 }
 
 /// A tiny model's folder with other numbers in the tensors that `change` names.
-fn perturbed(from: &Path, to: &Path, change: impl Fn(&str) -> bool) {
+pub fn perturbed(from: &Path, to: &Path, change: impl Fn(&str) -> bool) {
     copy_model(from, to);
     let file = to.join("model.safetensors");
     tch::manual_seed(9);
     let tensors = Tensor::read_safetensors(&file).expect("the fixture's weights");
     let other = |(name, tensor): (String, Tensor)| {
         let noise = tensor.randn_like() * tensor.std(true);
-        let tensor = if change(&name) { (&tensor + 0.5 * noise).to_kind(tensor.kind()) } else { tensor };
+        let tensor = if change(&name) { (&tensor + noise * 0.5).to_kind(tensor.kind()) } else { tensor };
         (name, tensor)
     };
     let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(other).collect();
@@ -101,7 +101,7 @@ fn perturbed(from: &Path, to: &Path, change: impl Fn(&str) -> bool) {
     Tensor::write_safetensors(&tensors, &file).expect("written");
 }
 
-fn in_layers(name: &str) -> bool {
+pub fn in_layers(name: &str) -> bool {
     name.starts_with("model.layers.")
 }
 
@@ -343,7 +343,8 @@ fn a_map_fitted_between_equal_models_is_no_map_and_one_between_sizes_is_tested_o
     let (kept, maps) = fit(&donor, Some(&LayerMap::Relative), Method::Ridge(1e-2));
     assert_eq!(maps.n_samples(), (16 * LEN, 4 * LEN));
     let r2: Vec<f64> = maps.r2().flat_map(|(_, r2)| r2).collect();
-    assert!(r2.len() == 12 && r2.iter().all(|r2| *r2 < 0.999) && r2.iter().any(|r2| *r2 > 0.1), "{r2:?}");
+    // Two random models have nothing in common, which the fitted prompts would not have shown.
+    assert!(r2.len() == 12 && r2.iter().all(|r2| *r2 < 0.2), "{r2:?}");
     let across = run(&sweep, models(&base, Some(Donor::Kept(&kept))), &trial);
     assert!(largest(&across) > 1e-6);
 }

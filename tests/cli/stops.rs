@@ -10,9 +10,9 @@ use super::{Ended, Place, alter, done, ended, model, with_defaults};
 const TRIALS: usize = 60;
 
 /// Starts a sweep, waits until a few trials are in its journal, sends `signal`, and returns how it ended.
-fn stop(place: &Place, out: &str, signal: i32) -> (Option<i32>, String) {
+pub fn stop(place: &Place, flags: &[&str], out: &str, signal: i32) -> (Option<i32>, String) {
     let model = model();
-    let mut command = place.interp(&with_defaults(&model, &["--out", out]));
+    let mut command = place.interp(&with_defaults(&model, &[flags, &["--out", out]].concat()));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let journal = place.path(out).join("partial/trials.bin");
     let start = Instant::now();
@@ -33,7 +33,7 @@ fn a_stopped_run_resumes_to_the_same_bytes() {
     assert_eq!(place.sweep(&["--out", "whole"]), done("whole\n"));
     let whole = place.out("whole");
 
-    let (code, stderr) = stop(&place, "interrupted", libc::SIGINT);
+    let (code, stderr) = stop(&place, &[], "interrupted", libc::SIGINT);
     let n = stderr.strip_prefix("interrupted after ").and_then(|rest| rest.split_once(' ')).map_or("", |(n, _)| n);
     assert_eq!(
         (code, &stderr),
@@ -45,7 +45,7 @@ fn a_stopped_run_resumes_to_the_same_bytes() {
     assert_eq!(resumed, Ended { code: Some(0), stdout: "interrupted\n".into(), stderr });
     assert!(place.out("interrupted") == whole, "after SIGINT");
 
-    assert_eq!(stop(&place, "killed", libc::SIGKILL), (None, String::new()));
+    assert_eq!(stop(&place, &[], "killed", libc::SIGKILL), (None, String::new()));
     let unfinished = place.run(&["stats", "killed"]);
     let stderr =
         "error: killed: the run in this folder is not finished\nhint: the command that started it resumes it\n";

@@ -110,8 +110,8 @@ pub struct Maps {
 
 impl Maps {
     /// Fits `method` from the donor's samples to the edited model's, of the same positions of the same prompts, leaving out
-    /// those that `held_out` names. Errs for `raw`, which fits nothing, on attention sites, whose width is the prompt's, on
-    /// unequal widths where the method needs equal ones, and on too few samples.
+    /// those that `held_out` names. Errs for `raw`, which fits nothing, and on too few samples; what
+    /// [`Correspondence::check`](super::Correspondence::check) refuses is the caller's to find.
     pub fn fit(method: Method, donor: &Samples, edited: &Samples, held_out: &[bool]) -> Result<Self> {
         let refuse = |problem: String, hint: &str| {
             Err(Error::Selector { what: "map", value: method.to_string(), problem, hint: Some(hint.into()) })
@@ -127,15 +127,7 @@ impl Maps {
         let (fitted, out) = (Tensor::from_slice(&fitted), Tensor::from_slice(&out));
         let mut fits: BTreeMap<(usize, Site), Vec<Fit>> = BTreeMap::new();
         for (at, y) in edited.points() {
-            if at.site.is_attention() {
-                return refuse(format!("`{}` is as wide as the prompt is long", at.site), "use --map raw");
-            }
             let x = donor.get(at).expect("both have the same points");
-            let (d_x, d_y) = (x.size()[2], y.size()[2]);
-            if method == Method::Procrustes && d_x != d_y {
-                let problem = format!("`{}` is {d_x} wide in the donor and {d_y} in the edited model", at.site);
-                return refuse(problem, "use --map ridge, which maps any width to any other");
-            }
             for head in 0..y.size()[1] {
                 let of = |samples: &Tensor, which: &Tensor| samples.select(1, head).index_select(0, which);
                 let (x_in, y_in) = (of(x, &fitted).to_kind(Kind::Double), of(y, &fitted).to_kind(Kind::Double));
@@ -253,9 +245,7 @@ mod tests {
     #[test]
     fn what_cannot_be_fitted_is_refused() {
         let (x, y) = (normal(&[20, 2, 6]), normal(&[20, 2, 4]));
-        let says = |method| fitted(method, &x, &y).unwrap_err().to_string();
-        assert_eq!(says(Method::Procrustes), "map `procrustes`: `z` is 6 wide in the donor and 4 in the edited model");
-        assert_eq!(says(Method::Raw), "map `raw`: fits nothing");
+        assert_eq!(fitted(Method::Raw, &x, &y).unwrap_err().to_string(), "map `raw`: fits nothing");
         let few = fitted(Method::Ridge(1.0), &x.narrow(0, 0, 2), &y.narrow(0, 0, 2)).unwrap_err();
         assert_eq!(few.to_string(), "map `ridge:1`: 1 samples to fit and 1 to test with are too few");
         assert_eq!("ridge".parse::<Method>().unwrap(), Method::Ridge(LAMBDA));

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde_json::Value;
 use tch::Tensor;
 
+use super::fit::Method;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::site::{Axis, HeadAxis, HookPoint, Site};
@@ -116,7 +117,7 @@ pub struct Correspondence {
 
 impl Correspondence {
     /// Pairs layers and heads of two models at a site. Where no map is given, their numbers must be equal: what is not is
-    /// refused, with the flag to give. Widths may differ (see [`Correspondence::check_widths`]) where a map of layers is
+    /// refused, with the flag to give. Widths may differ (see [`Correspondence::check`]) where a map of layers is
     /// given; without any map the site's whole shape must be the same.
     pub fn new(
         site: Site,
@@ -168,14 +169,22 @@ impl Correspondence {
         Ok(Self { layers, heads, donor_heads: m, widths: (width(donor), width(edited)) })
     }
 
-    /// Errs when donated vectors do not have the width of those that they replace: then only a fitted map helps.
-    pub fn check_widths(&self, site: Site) -> Result<()> {
+    /// Errs when vectors cannot be carried over so: raw and rotated ones need equal widths, and rows of attention, as wide
+    /// as the prompt is long, have no fitted map.
+    pub fn check(&self, site: Site, method: Method) -> Result<()> {
         let (donor, edited) = self.widths;
-        if donor == edited {
-            return Ok(());
-        }
         let problem = format!("`{site}` is {donor} wide in the donor and {edited} in the edited model");
-        Err(refuse("map", "raw", problem, "give --map ridge --calibrate TRIALS.jsonl, which fits a map between them"))
+        let (problem, hint) = match method {
+            Method::Raw if donor != edited => {
+                (problem, "give --map ridge --calibrate TRIALS.jsonl, which fits a map between them")
+            }
+            Method::Procrustes if donor != edited => (problem, "use --map ridge, which maps any width to any other"),
+            Method::Procrustes | Method::Ridge(_) if site.is_attention() => {
+                (format!("`{site}` is as wide as the prompt is long"), "use --map raw")
+            }
+            _ => return Ok(()),
+        };
+        Err(refuse("map", &method.to_string(), problem, hint))
     }
 
     /// Whether every layer and head takes from the one of the same number, in vectors of the same width.
@@ -263,9 +272,17 @@ mod tests {
         assert_eq!(error.to_string(), "head map `none`: the edited model has 4 heads at `z`, the donor 8");
         let pairs = new(Some(&LayerMap::Relative), Some(&HeadMap::Relative)).unwrap();
         assert_eq!(pairs.heads()[0], [0, 2, 4, 6]);
-        let error = pairs.check_widths(Site::Z).unwrap_err();
-        assert_eq!(error.to_string(), "map `raw`: `z` is 4 wide in the donor and 2 in the edited model");
-        assert!(error.hint().unwrap().contains("--map ridge"));
+        for (method, name) in [(Method::Raw, "raw"), (Method::Procrustes, "procrustes")] {
+            let error = pairs.check(Site::Z, method).unwrap_err();
+            let says = format!("map `{name}`: `z` is 4 wide in the donor and 2 in the edited model");
+            assert_eq!(error.to_string(), says);
+            assert!(error.hint().unwrap().contains("--map ridge"));
+        }
+        assert!(pairs.check(Site::Z, Method::Ridge(1.0)).is_ok());
+        let same = Correspondence::new(Site::Pattern, &edited, &edited, None, None).unwrap();
+        assert!(same.check(Site::Pattern, Method::Raw).is_ok());
+        let error = same.check(Site::Pattern, Method::Ridge(1.0)).unwrap_err();
+        assert_eq!(error.to_string(), "map `ridge:1`: `pattern` is as wide as the prompt is long");
         assert!(!pairs.is_identity());
         assert!(Correspondence::new(Site::Z, &edited, &edited, None, None).unwrap().is_identity());
         // Keys have two heads in both.

@@ -28,13 +28,13 @@ mod tests {
         tch::manual_seed(1);
         let normal = |size: [i64; 2]| Tensor::randn(size, (Kind::Double, Device::Cpu));
         let (x, shift) = (normal([200, 12]), normal([1, 12]));
-        let (rotation, _) = normal([12, 12]).linalg_qr("reduced");
+        let (rotation, _) = Tensor::linalg_qr(&normal([12, 12]), "reduced");
         let y = x.matmul(&rotation) + shift;
         let map = procrustes(&x, &y).unwrap();
         assert!((&map.weight - &rotation).abs().max().double_value(&[]) < 1e-12);
         assert!((map.apply(&x) - &y).abs().max().double_value(&[]) < 1e-12);
         // A rotation even where no rotation fits.
-        let map = procrustes(&x, &(3.0 * &y)).unwrap();
+        let map = procrustes(&x, &(&y * 3.0)).unwrap();
         let identity = Tensor::eye(12, (Kind::Double, Device::Cpu));
         assert!((map.weight.transpose(0, 1).matmul(&map.weight) - identity).abs().max().double_value(&[]) < 1e-12);
     }

@@ -91,19 +91,26 @@ impl Prepared {
         }
         let wanted = |(index, can_run): (usize, &bool)| (*can_run && wanted(index)).then(|| &self.trials.trials[index]);
         let trials: Vec<&Trial> = self.can_run.iter().enumerate().filter_map(wanted).collect();
-        self.refuse_too_much(source, &trials)?;
+        let calibration = self.calibration(source)?;
+        self.refuse_too_much(source, &trials, calibration.as_ref())?;
         // It runs one row at a time, so its weights are not laid out for waves.
         let donor = source.model.load(printer)?;
         let kept = self.keep(source, &donor, &trials)?;
-        let samples = self.calibration(source)?.map(|prompts| {
-            let prompts = prompts.iter().map(|one| (one.tokens, one.positions.clone()));
-            let (points, via) = (self.sweep.points(), Some(&source.via));
-            guard::catch_torch("calibration", || Ok(Samples::collect(&donor, prompts, &points, via)))
-        });
-        let samples = samples.transpose()?;
+        let points = self.sweep.points();
+        let collect = |calibration: &Calibration<'_>| {
+            let prompts = calibration.prompts();
+            guard::catch_torch("calibration", || Ok(Samples::collect(&donor, prompts, &points, Some(&source.via))))
+        };
+        let samples = calibration.as_ref().map(collect).transpose()?;
         drop(donor);
         let base = bases.load(&self.model, printer)?;
-        let maps = samples.map(|samples| self.fit(source, &base, &samples)).transpose()?;
+        let fit = |(calibration, samples): (&Calibration<'_>, &Samples)| {
+            guard::catch_torch("fitting the map", || {
+                let edited = Samples::collect(&base, calibration.prompts(), &points, None);
+                Maps::fit(source.method, samples, &edited, &calibration.held_out)
+            })
+        };
+        let maps = calibration.as_ref().zip(samples.as_ref()).map(fit).transpose()?;
         if let Some(maps) = &maps {
             report(maps, printer);
         }
@@ -149,10 +156,10 @@ impl Prepared {
         kept
     }
 
-    /// Both prompts of every calibration trial, at the positions that the sweep edits.
-    fn calibration<'a>(&'a self, source: &'a Source) -> Result<Option<Vec<Calibrating<'a>>>> {
+    /// Both prompts of every calibration trial, at the positions that the sweep edits, and which of them test the map.
+    fn calibration<'a>(&self, source: &'a Source) -> Result<Option<Calibration<'a>>> {
         let Some(file) = &source.calibration else { return Ok(None) };
-        let mut all = Vec::new();
+        let (mut prompts, mut groups) = (Vec::new(), Vec::new());
         for trial in &file.trials {
             for prompt in std::iter::once(&trial.base).chain(&trial.source) {
                 let place = format!("calibration trial {}", trial.id);
@@ -161,30 +168,20 @@ impl Prepared {
                 positions.sort_unstable();
                 positions.dedup();
                 let group = trial.cluster.as_deref().unwrap_or(&trial.id);
-                all.push(Calibrating { group, tokens: &prompt.tokens, positions });
+                groups.extend(std::iter::repeat_n(group, positions.len()));
+                prompts.push((prompt.tokens.as_slice(), positions));
             }
         }
-        Ok(Some(all))
-    }
-
-    fn fit(&self, source: &Source, base: &Decoder, donor: &Samples) -> Result<Maps> {
-        let prompts = self.calibration(source)?.unwrap_or_default();
-        let groups: Vec<&str> =
-            prompts.iter().flat_map(|one| std::iter::repeat_n(one.group, one.positions.len())).collect();
-        let held_out = hold_out(&groups, self.plan.bootstrap.seed)?;
-        let prompts = prompts.iter().map(|one| (one.tokens, one.positions.clone()));
-        Ok(guard::catch_torch("fitting the map", || {
-            let edited = Samples::collect(base, prompts, &self.sweep.points(), None);
-            Maps::fit(source.method, donor, &edited, &held_out)
-        })?)
+        let held_out = hold_out(&groups, self.sweep.seed)?;
+        Ok(Some(Calibration { prompts, held_out }))
     }
 
     /// What is kept of the donor must fit into half of the memory that is free, before anything is loaded.
-    fn refuse_too_much(&self, source: &Source, trials: &[&Trial]) -> Result<()> {
+    fn refuse_too_much(&self, source: &Source, trials: &[&Trial], calibration: Option<&Calibration<'_>>) -> Result<()> {
         let (config, donor) = (self.model.checkpoint.config(), source.model.checkpoint.config());
         let kind = self.model.precision.dtype.kind();
         let kept = KeptSources::bytes(&self.sweep, config, donor, trials.iter().copied(), kind)?;
-        let samples: usize = self.calibration(source)?.iter().flatten().map(|one| one.positions.len()).sum();
+        let samples = calibration.map_or(0, |calibration| calibration.held_out.len());
         let per_sample = |at: HookPoint| -> usize {
             let of = |config| at.site.axes().iter().map(|&axis| extent(axis, config)).product::<usize>();
             of(config) + of(donor)
@@ -208,11 +205,18 @@ impl Prepared {
     }
 }
 
-/// A calibration prompt, the positions to take, and the cluster that it must not be parted from.
-struct Calibrating<'a> {
-    group: &'a str,
-    tokens: &'a [i64],
-    positions: Vec<usize>,
+/// What a map is fitted and tested on.
+struct Calibration<'a> {
+    /// With the positions to take.
+    prompts: Vec<(&'a [i64], Vec<usize>)>,
+    /// Per prompt and position.
+    held_out: Vec<bool>,
+}
+
+impl<'a> Calibration<'a> {
+    fn prompts(&self) -> impl Iterator<Item = (&'a [i64], Vec<usize>)> {
+        self.prompts.iter().cloned()
+    }
 }
 
 /// Whether the weights of both take less than half of what is free.

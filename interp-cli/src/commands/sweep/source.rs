@@ -45,12 +45,10 @@ impl Source {
         if method == Method::Raw && via.is_identity() && same_checkpoint(&model, edited) {
             return Ok(None);
         }
+        via.check(site, method)?;
         check_tokenizers(edited, &model)?;
         let calibration = match (method, &spec.calibrate) {
-            (Method::Raw, None) => {
-                via.check_widths(site)?;
-                None
-            }
+            (Method::Raw, None) => None,
             (Method::Raw, Some(file)) => {
                 return Err(refuse("calibrate", file, "raw fits nothing".into(), "use --map procrustes or ridge"));
             }
