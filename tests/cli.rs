@@ -1,6 +1,7 @@
 //! The program as a user meets it: every refusal with its exact words and exit code, every way a run can be stopped.
 
 mod bad_input;
+mod contrast;
 mod donor;
 mod floor;
 mod stats;

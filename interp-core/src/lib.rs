@@ -2,10 +2,11 @@
 //!
 //! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `adapter`, `hash`,
 //! `prompt`, `trial`), the forward pass (`device`, `hooks`, `decoder`), the experiment (`cache`, `intervention`, `generate`,
-//! `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`). `ARCHITECTURE.md` says
-//! who may import whom.
+//! `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`) and with adapters
+//! (`anatomy`). `ARCHITECTURE.md` says who may import whom.
 
 pub mod adapter;
+pub mod anatomy;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;

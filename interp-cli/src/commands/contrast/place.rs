@@ -57,13 +57,15 @@ pub fn check(out: &Path, names: &[String]) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(Error::io("read", out))?,
     };
+    let mut found = Vec::new();
     for entry in entries {
-        let name = entry.map_err(Error::io("read", out))?.file_name().to_string_lossy().into_owned();
-        if !names.contains(&name) && !is_file(name.trim_start_matches('.')) {
-            return refuse(format!("not empty and not an output folder of interp contrast (holds `{name}`)"));
-        }
+        found.push(entry.map_err(Error::io("read", out))?.file_name().to_string_lossy().into_owned());
     }
-    Ok(())
+    let foreign = |name: &&String| !names.contains(name) && !is_file(name.trim_start_matches('.'));
+    match found.iter().filter(foreign).min() {
+        Some(name) => refuse(format!("not empty and not an output folder of interp contrast (holds `{name}`)")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
