@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 21] = [
+const IMPORTS: [(&str, &str); 22] = [
+    ("anatomy", "config, site"),
     ("cache", "decoder, device, hooks, site"),
     ("checkpoint", "config, error, hub"),
     ("config", "error"),

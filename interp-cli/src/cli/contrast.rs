@@ -19,7 +19,8 @@ pub struct ContrastArgs {
     /// Compare these output folders of `interp sweep` instead, the reference first; needs no model
     #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = [
         "checkpoints", "trials", "site", "edit", "from", "to", "grid", "positions", "layers", "swap", "metric",
-        "target", "max_rows", "seed", "dtype", "weights", "device", "offline", "threads", "verify", "no_floor",
+        "target", "max_rows", "seed", "source_model", "layer_map", "head_map", "map", "calibrate", "dtype", "weights",
+        "device", "offline", "threads", "verify", "no_floor",
     ])]
     pub folders: Vec<PathBuf>,
     /// Output folder: a sweep's folder per checkpoint, and the comparison beside them; the same command resumes
