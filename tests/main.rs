@@ -16,6 +16,7 @@ mod identity_rules;
 mod inspect;
 mod load;
 mod lora;
+mod nf4;
 mod noise;
 mod parity;
 mod prompt;

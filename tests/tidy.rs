@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 22] = [
+const IMPORTS: [(&str, &str); 23] = [
     ("anatomy", "config, site"),
     ("cache", "decoder, device, hooks, site"),
-    ("checkpoint", "config, error, hub"),
+    ("checkpoint", "config, error, hub, nf4"),
     ("config", "error"),
-    ("decoder", "checkpoint, config, device, error, hooks, site"),
+    ("decoder", "checkpoint, config, device, error, hooks, nf4, site"),
     ("device", "error"),
     ("export", "error, plot, scores, site, stats, sweep"),
     ("generate", "cache, config, decoder, error, intervention, prompt, site"),
@@ -23,6 +23,7 @@ const IMPORTS: [(&str, &str); 22] = [
     ("hub", "error, hash"),
     ("intervention", "cache, config, decoder, device, error, hooks, prompt, site"),
     ("metric", "error, trial"),
+    ("nf4", "error"),
     ("plot", "error, scores"),
     ("prompt", "error, site"),
     ("scores", "error"),

@@ -52,7 +52,7 @@ impl Chain {
             };
             let sha256 = sha256(adapter.file())?;
             if already.contains(&sha256) {
-                let problem = format!("`{}` is merged into {} already", step.adapter, checkpoint.name());
+                let problem = format!("`{}` is merged into {} already", step.adapter, reference.model);
                 return Err(
                     refuse(problem, &format!("leave it out, or start from the model that {RECORD} names")).into()
                 );

@@ -64,7 +64,8 @@ pub struct ComputeArgs {
     /// Numbers to compute in: f32, bf16 or f64
     #[arg(long, default_value = "f32")]
     pub dtype: String,
-    /// How weights are held: `auto` converts them once if that fits, `file` keeps them as stored
+    /// How weights are held: `auto` converts them once if that fits, `file` keeps them as stored, `nf4` and `nf4-double`
+    /// hold linear maps in 4 bits, with one or two levels of scales (bitsandbytes)
     #[arg(long, default_value = "auto")]
     pub weights: String,
     /// auto, cpu, cuda or cuda:N

@@ -139,10 +139,25 @@ impl Model {
             "n_heads": config.n_heads,
             "n_kv_heads": config.n_kv_heads,
             "weights": describe_files(weights),
+            "base_precision": self.base_precision(),
             "chain": self.chain.describe(),
             "dtype": self.precision.dtype.to_string(),
             "device": self.devices.to_string(),
         })
+    }
+
+    /// What the numbers of linear maps were rounded to: `nf4` or `nf4-double` where they are in 4 bits, otherwise the dtype
+    /// that most of the checkpoint is stored in.
+    pub fn base_precision(&self) -> String {
+        let weights = self.precision.weights;
+        match self.checkpoint.quantization() {
+            Some(quantization) => quantization.into(),
+            None if weights.quantizes() => weights.to_string(),
+            None => {
+                let stored = self.checkpoint.stored_dtypes().into_iter();
+                stored.max_by_key(|(_, bytes)| *bytes).map(|(dtype, _)| dtype.to_lowercase()).unwrap_or_default()
+            }
+        }
     }
 
     /// The sizes that decide whether activations of one model fit into another.

@@ -4,6 +4,7 @@
 
 pub(crate) mod files;
 pub(crate) mod finite;
+mod quantized;
 mod random;
 mod reference;
 mod scope;
@@ -23,6 +24,7 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use crate::hub::{HubOptions, HubRepo};
 use files::{Source, Weights};
+use quantized::Nf4Parts;
 use shard::{Shard, Stored};
 
 pub use reference::{CheckpointRef, How, Location, Step};
@@ -57,12 +59,24 @@ enum Origin {
     File { shard: usize, range: Range<usize> },
     /// Random numbers.
     Seed(i64),
+    /// 4-bit numbers and their scales; the shape is that of the numbers.
+    Nf4(Box<Nf4Parts>),
 }
 
 impl Entry {
+    /// The shard and the bytes of it that its numbers lie in.
+    fn place(&self) -> Option<(usize, Range<usize>)> {
+        match &self.origin {
+            Origin::File { shard, range } => Some((*shard, range.clone())),
+            Origin::Nf4(parts) => parts.packed.place(),
+            Origin::Seed(_) => None,
+        }
+    }
+
     fn bytes(&self) -> u64 {
         match &self.origin {
             Origin::File { range, .. } => range.len() as u64,
+            Origin::Nf4(parts) => parts.bytes,
             Origin::Seed(_) => self.shape.iter().product::<i64>() as u64 * (self.dtype.bitsize() / 8) as u64,
         }
     }
@@ -94,7 +108,8 @@ impl Checkpoint {
             }
         }
         let weights = source.weights()?;
-        let (shards, tensors) = open_shards(&weights)?;
+        let (shards, mut tensors) = open_shards(&weights)?;
+        quantized::assemble(&mut tensors, &shards, config.nf4)?;
         Ok(Self { name: reference.name(), source, config, shards, tensors })
     }
 
@@ -150,16 +165,29 @@ impl Checkpoint {
         self.stored_dtypes().values().sum()
     }
 
-    /// Bytes stored per dtype, by safetensors' names (`F32`, `BF16`, …).
+    /// Bytes stored per dtype, by safetensors' names (`F32`, `BF16`, …), and as `NF4` those of 4-bit tensors with their scales.
     pub fn stored_dtypes(&self) -> BTreeMap<String, u64> {
         let mut dtypes = BTreeMap::new();
         for entry in self.tensors.values() {
-            *dtypes.entry(entry.dtype.to_string()).or_default() += entry.bytes();
+            let dtype = match &entry.origin {
+                Origin::Nf4(_) => "NF4".to_owned(),
+                Origin::File { .. } | Origin::Seed(_) => entry.dtype.to_string(),
+            };
+            *dtypes.entry(dtype).or_default() += entry.bytes();
         }
         dtypes
     }
 
-    /// Every stored tensor: its name and shape, sorted by name.
+    /// `nf4`, or with double quantisation `nf4-double`, if the files hold 4-bit tensors.
+    pub fn quantization(&self) -> Option<&'static str> {
+        self.tensors.values().find_map(|entry| match &entry.origin {
+            Origin::Nf4(parts) if parts.double => Some("nf4-double"),
+            Origin::Nf4(_) => Some("nf4"),
+            Origin::File { .. } | Origin::Seed(_) => None,
+        })
+    }
+
+    /// Every stored tensor: its name and shape, sorted by name. A 4-bit tensor has the shape of its numbers.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[i64])> {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.shape.as_slice()))
     }

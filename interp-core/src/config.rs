@@ -6,6 +6,7 @@ pub(crate) mod fields;
 mod generation;
 mod geometry;
 mod linear;
+mod quantization;
 mod rope;
 
 use std::path::Path;
@@ -55,6 +56,8 @@ pub struct ModelConfig {
     pub windows: Vec<Option<usize>>,
     /// dtype the checkpoint says it is stored in (`torch_dtype` / `dtype`), informative.
     pub dtype: Option<String>,
+    /// Whether files hold linear maps of the layers in 4 bits (bitsandbytes' NF4). Says nothing of random weights.
+    pub nf4: bool,
     /// End-of-sequence ids named by the config.
     pub eos_token_ids: Vec<i64>,
 }

@@ -35,7 +35,7 @@ pub use self::tensors::expected_tensors;
 use crate::adapter::{Adapter, Merges};
 use crate::checkpoint::{Checkpoint, Maps, Placement, Scope};
 use crate::config::ModelConfig;
-use crate::device::{Devices, Precision, upload};
+use crate::device::{Devices, Dtype, Precision, upload};
 use crate::error::{Error, Result};
 use crate::hooks::{Hooks, grow, rows, tap};
 use crate::site::{HookPoint, Site};
@@ -208,7 +208,14 @@ impl Decoder {
         let kind = precision.dtype.kind();
         let kernel = |device| if waves { Kernel::fastest(kind, device) } else { Kernel::Plain };
         let stored = precision.storage(&checkpoint.stored_dtypes(), devices.first());
-        let on = |device| Loading { place: Placement { device, kind: stored }, kind, kernel: kernel(device), merges };
+        let weights = precision.weights;
+        let on = |device| Loading {
+            place: Placement { device, kind: stored },
+            kind,
+            weights,
+            kernel: kernel(device),
+            merges,
+        };
         let scope = checkpoint.scope();
         let model = scope.pp("model");
         let embedding = [config.d_vocab as i64, config.d_model as i64];
@@ -227,6 +234,12 @@ impl Decoder {
         refuse_leftovers(checkpoint)?;
         let _weights = checkpoint.keep_alive();
         Ok(Self { config, embed_tokens, layers, norm, lm_head, devices, kind, active: Vec::new(), _weights })
+    }
+
+    /// The same weights, which it shares, computed with in another dtype. For weights that are held as stored or in 4 bits
+    /// this is what loading them again would give; of others it would repeat what converting them once has lost.
+    pub fn in_dtype(&self, dtype: Dtype) -> Self {
+        Self { kind: dtype.kind(), ..self.share() }
     }
 
     /// Geometry of the model.

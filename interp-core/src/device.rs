@@ -35,6 +35,12 @@ pub enum Weights {
     Auto,
     /// As in the file; converted layer by layer, product by product.
     File,
+    /// Linear maps of the layers in 4 bits as bitsandbytes' NF4 has them, one f32 scale per 64 numbers (4.5 bits a
+    /// number), quantised when they are read if the file has them otherwise; everything else as in the file.
+    Nf4,
+    /// [`Weights::Nf4`] with the scales rounded as in double quantisation, which QLoRA trains on. They are held expanded,
+    /// so that it takes as much memory.
+    Nf4Double,
 }
 
 /// What to compute in and how to hold weights.
@@ -44,6 +50,13 @@ pub struct Precision {
     pub dtype: Dtype,
     /// Storage.
     pub weights: Weights,
+}
+
+impl Weights {
+    /// Whether linear maps that are not stored in 4 bits are quantised when they are read.
+    pub fn quantizes(self) -> bool {
+        matches!(self, Weights::Nf4 | Weights::Nf4Double)
+    }
 }
 
 impl Dtype {
@@ -94,6 +107,8 @@ impl fmt::Display for Weights {
         f.write_str(match self {
             Weights::Auto => "auto",
             Weights::File => "file",
+            Weights::Nf4 => "nf4",
+            Weights::Nf4Double => "nf4-double",
         })
     }
 }
@@ -105,16 +120,25 @@ impl FromStr for Weights {
         match text {
             "auto" => Ok(Weights::Auto),
             "file" => Ok(Weights::File),
-            _ => Err(selector("weights", text, "no such storage", "weights are held as `auto` or as in the `file`")),
+            "nf4" => Ok(Weights::Nf4),
+            "nf4-double" => Ok(Weights::Nf4Double),
+            _ => {
+                let hint = "weights are held as `auto`, as in the `file`, or in 4 bits: `nf4` or `nf4-double`";
+                Err(selector("weights", text, "no such storage", hint))
+            }
         }
     }
 }
 
 impl Precision {
     /// The dtype to hold weights in: `None` keeps the file's. `stored` are the file's bytes by safetensors' dtype name.
-    /// f16 is a file format only: it is always converted.
+    /// f16 is a file format only: it is always converted. With linear maps in 4 bits (stored as `NF4`, or to become it)
+    /// the rest is small and keeps its numbers.
     pub fn storage(self, stored: &BTreeMap<String, u64>, device: Device) -> Option<Kind> {
         let compute = self.dtype.kind();
+        if stored.contains_key("NF4") || self.weights.quantizes() {
+            return stored.contains_key("F16").then_some(Kind::Float);
+        }
         if stored.contains_key("F16") {
             return Some(compute);
         }
@@ -234,6 +258,18 @@ mod tests {
         assert_eq!(auto(Dtype::Bf16).storage(&stored("F32", huge), Device::Cpu), Some(Kind::BFloat16));
         assert_eq!(file(Dtype::F32).storage(&stored("BF16", 100), Device::Cpu), None);
         assert_eq!(file(Dtype::F32).storage(&stored("F16", 100), Device::Cpu), Some(Kind::Float));
+        let nf4 = Precision { dtype: Dtype::Bf16, weights: Weights::Nf4 };
+        assert_eq!(nf4.storage(&stored("F32", 100), Device::Cpu), None);
+        assert_eq!(nf4.storage(&stored("F16", 100), Device::Cpu), Some(Kind::Float));
+        assert_eq!(auto(Dtype::Bf16).storage(&stored("NF4", 100), Device::Cpu), None);
+    }
+
+    #[test]
+    fn storages_print_as_they_parse() {
+        for text in ["auto", "file", "nf4", "nf4-double"] {
+            assert_eq!(text.parse::<Weights>().unwrap().to_string(), text);
+        }
+        assert!("fp4".parse::<Weights>().unwrap_err().hint().unwrap().contains("`nf4`"));
     }
 
     #[test]

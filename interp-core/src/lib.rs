@@ -1,9 +1,9 @@
 //! Exact per-head causal interventions on Qwen2.5-style decoders.
 //!
 //! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `adapter`, `hash`,
-//! `prompt`, `trial`), the forward pass (`device`, `hooks`, `decoder`), the experiment (`cache`, `intervention`, `generate`,
-//! `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`) and with adapters
-//! (`anatomy`). `ARCHITECTURE.md` says who may import whom.
+//! `prompt`, `trial`), the forward pass (`device`, `nf4`, `hooks`, `decoder`), the experiment (`cache`, `intervention`,
+//! `generate`, `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`) and with
+//! adapters (`anatomy`). `ARCHITECTURE.md` says who may import whom.
 
 pub mod adapter;
 pub mod anatomy;
@@ -21,6 +21,7 @@ pub mod hooks;
 pub mod hub;
 pub mod intervention;
 pub mod metric;
+pub mod nf4;
 pub mod plot;
 pub mod prompt;
 pub mod scores;

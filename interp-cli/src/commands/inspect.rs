@@ -96,7 +96,8 @@ fn describe(model: &Model) -> (Value, Vec<String>) {
         "eos_token_ids": config.eos_token_ids,
         "parameters": parameters,
         "stored_bytes": checkpoint.stored_dtypes(),
-        "bytes": { "f32": bytes(4), "bf16": bytes(2), "f64": bytes(8) },
+        "quantization": checkpoint.quantization(),
+        "bytes": { "f32": bytes(4), "bf16": bytes(2), "f64": bytes(8), "nf4": { "weights": in_4_bits(&stored) } },
         "tokenizer": tokenizer(model),
         "adapters": adapters,
         "missing_tensors": missing,
@@ -104,6 +105,15 @@ fn describe(model: &Model) -> (Value, Vec<String>) {
         "unexpected_tensors": unexpected,
     });
     (description, wrong)
+}
+
+/// Bytes with linear maps of the layers in 4 bits, a scale of 4 bytes per 64 numbers, and the rest in bf16.
+fn in_4_bits(stored: &BTreeMap<&str, &[i64]>) -> i64 {
+    let bytes = |(name, shape): (&&str, &&[i64])| match (name.contains(".layers."), *shape) {
+        (true, [d_out, d_in]) => d_out * d_in / 16 * 9,
+        (_, shape) => 2 * shape.iter().product::<i64>(),
+    };
+    stored.iter().map(bytes).sum()
 }
 
 /// Runs of layers with the same window: `[{"layers": "0..1", "window": null}, …]`.
@@ -192,6 +202,7 @@ fn text(of: &Value) -> String {
             format!("{dtype} {} + {} per token", bytes("weights"), bytes("kv_cache_per_token"))
         })
         .to_vec();
+    let in_4_bits = of["bytes"]["nf4"]["weights"].as_u64().unwrap_or(0);
     let added = |side: &str| {
         let list = of["tokenizer"][side].as_array().into_iter().flatten();
         let list: Vec<String> = list.map(|token| format!("{} ({})", token["text"], token["id"])).collect();
@@ -206,6 +217,11 @@ fn text(of: &Value) -> String {
             added("added_before"),
             added("added_after")
         ),
+    };
+    let quantized = match of["quantization"].as_str() {
+        None => "no".to_owned(),
+        Some("nf4-double") => "linear maps in 4 bits, NF4 with double quantization".into(),
+        Some(_) => "linear maps in 4 bits, NF4".into(),
     };
     let revision = of["revision"].as_str().map(|revision| format!(" at {revision}")).unwrap_or_default();
     let n = |key: &str| of[key].to_string();
@@ -224,7 +240,8 @@ fn text(of: &Value) -> String {
         ("end tokens", words(&of["eos_token_ids"])),
         ("parameters", n("parameters")),
         ("stored", stored.join(", ")),
-        ("memory", format!("weights + keys and values: {}", memory.join(", "))),
+        ("quantized", quantized),
+        ("memory", format!("weights + keys and values: {}, nf4 {}", memory.join(", "), size(in_4_bits))),
         ("tokenizer", tokenizer),
         ("adapters", words(&of["adapters"])),
         ("unexpected tensors", words(&of["unexpected_tensors"])),

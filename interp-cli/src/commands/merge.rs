@@ -31,6 +31,14 @@ pub fn merge(args: &MergeArgs, printer: &Printer) -> Result<Exit> {
         }
         .into());
     }
+    if let Some(quantization) = model.checkpoint.quantization() {
+        return Err(Error::File {
+            path: model.checkpoint.dir().into(),
+            problem: format!("its weights are quantized ({quantization}), and would have to be quantized again"),
+            hint: Some("merge into the original checkpoint, or use +merge: where the model is run".into()),
+        }
+        .into());
+    }
     if args.out.exists() {
         let hint = Some("give a folder that is not there yet".into());
         return Err(Error::File { path: args.out.clone(), problem: "exists already".into(), hint }.into());

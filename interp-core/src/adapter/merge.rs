@@ -16,21 +16,26 @@ impl Merges<'_> {
     ///
     /// Errs as [`Scope::tensor`] does, and when an adapter adds a bias to a map that has none.
     pub fn tensor(&self, scope: &Scope<'_>, name: &str, shape: &[i64], place: &Placement) -> Result<Tensor> {
-        let full = match scope.name() {
-            "" => name.to_owned(),
-            prefix => format!("{prefix}.{name}"),
-        };
-        if !self.0.iter().any(|adapter| adapter.changes(&full)) {
+        if !self.changes(scope, name) {
             return scope.tensor(name, shape, place);
         }
         let stored = scope.kind(name).filter(|&kind| kind != Kind::Half).unwrap_or(Kind::Float);
         let native = Placement { kind: Some(stored), ..*place };
-        let mut tensor = scope.tensor(name, shape, &native)?;
-        for adapter in self.0 {
-            tensor = adapter.merged(&full, tensor)?;
-        }
+        let tensor = self.onto(scope, name, scope.tensor(name, shape, &native)?)?;
         scope.release(name);
         Ok(place.kind.map_or(tensor.shallow_clone(), |kind| tensor.to_kind(kind)))
+    }
+
+    /// Whether some adapter changes the tensor `name`.
+    pub fn changes(&self, scope: &Scope<'_>, name: &str) -> bool {
+        let full = full(scope, name);
+        self.0.iter().any(|adapter| adapter.changes(&full))
+    }
+
+    /// `tensor`, which stands for `name`, with every adapter merged in, in its own dtype.
+    pub fn onto(&self, scope: &Scope<'_>, name: &str, tensor: Tensor) -> Result<Tensor> {
+        let full = full(scope, name);
+        self.0.iter().try_fold(tensor, |tensor, adapter| adapter.merged(&full, tensor))
     }
 
     /// The stored tensor of that full name with the adapters merged in, in its own dtype (of an f16 file, f32); `None` when
@@ -171,6 +176,13 @@ impl Delta {
 
     fn stretch_of(&self, sum: &Tensor) -> Option<Tensor> {
         self.magnitude.as_ref().map(|magnitude| magnitude / sum.norm_scalaropt_dim(2, [-1i64], false))
+    }
+}
+
+fn full(scope: &Scope<'_>, name: &str) -> String {
+    match scope.name() {
+        "" => name.to_owned(),
+        prefix => format!("{prefix}.{name}"),
     }
 }
 

@@ -11,9 +11,12 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::finite::first_bad;
 use super::{Checkpoint, Entry, Origin, random};
 use crate::error::{Error, Result};
+use crate::nf4::Nf4;
 
 /// Copies are made in pieces of this many bytes, each released before the next, so that no tensor is in memory twice.
 const PIECE: usize = 32 << 20;
+
+const OTHER_MODEL: &str = "config.json and the weights belong to different models";
 
 /// Where a tensor goes and in which dtype.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,11 +77,13 @@ impl<'a> Scope<'a> {
         entry.used.store(true, Ordering::Relaxed);
         if entry.shape != shape {
             let (expected, found) = (format!("shape {shape:?}"), format!("shape {:?}", entry.shape));
-            let hint = "config.json and the weights belong to different models";
-            return Err(self.refuse(&name, entry, expected, found, Some(hint)));
+            return Err(self.refuse(&name, entry, expected, found, Some(OTHER_MODEL)));
         }
         let Some(file_kind) = kind_of(entry.dtype) else {
-            let hint = "use the checkpoint in its original, unquantized dtype";
+            let hint = match &entry.origin {
+                Origin::Nf4(_) => "quantize linear maps of layers only: llm_int8_skip_modules = [\"lm_head\"]",
+                Origin::File { .. } | Origin::Seed(_) => "use the checkpoint in its original, unquantized dtype",
+            };
             let (expected, found) = ("dtype F32, BF16, F16 or F64".to_owned(), format!("dtype {}", entry.dtype));
             return Err(self.refuse(&name, entry, expected, found, Some(hint)));
         };
@@ -88,13 +93,12 @@ impl<'a> Scope<'a> {
             return Err(self.refuse(&name, entry, expected, "none".into(), Some("compute in f32 or bf16")));
         }
         let fail = |source: TchError| torch_error(&name, &source);
-        let (shard, range) = match &entry.origin {
-            Origin::File { shard, range } => (&self.checkpoint.shards[*shard], range),
-            Origin::Seed(seed) => {
-                let placement = Placement { kind: Some(kind), ..*placement };
-                return random::tensor(*seed, &name, shape, file_kind, placement).map_err(fail);
-            }
-        };
+        if let Origin::Seed(seed) = entry.origin {
+            let placement = Placement { kind: Some(kind), ..*placement };
+            return random::tensor(seed, &name, shape, file_kind, placement).map_err(fail);
+        }
+        let (shard, range) = entry.place().expect("what is not random lies in a file");
+        let shard = &self.checkpoint.shards[shard];
         shard.prefetch(range.clone());
         let bytes = shard.bytes(range.clone());
         let size = file_kind.elt_size_in_bytes();
@@ -124,11 +128,32 @@ impl<'a> Scope<'a> {
         copy.f_view(shape).map_err(fail)
     }
 
+    /// The 4-bit matrix `name` of exactly this shape, and whether its scales were quantised themselves; `None` when it is
+    /// stored otherwise, or not at all. Its packed numbers stay in the mapped file, as with [`Scope::tensor`]; its scales are
+    /// copies.
+    ///
+    /// Errs, naming file and tensor, when it has another shape.
+    pub fn nf4(&self, name: &str, shape: [i64; 2]) -> Result<Option<(Nf4, bool)>> {
+        let name = self.full(name);
+        let Some(entry) = self.checkpoint.tensors.get(&name) else { return Ok(None) };
+        let Origin::Nf4(parts) = &entry.origin else { return Ok(None) };
+        entry.used.store(true, Ordering::Relaxed);
+        if entry.shape != shape {
+            let (expected, found) = (format!("shape {shape:?}"), format!("shape {:?}", entry.shape));
+            return Err(self.refuse(&name, entry, expected, found, Some(OTHER_MODEL)));
+        }
+        let (shard, range) = entry.place().expect("what is not random lies in a file");
+        let (shard, n) = (&self.checkpoint.shards[shard], range.len() as i64);
+        shard.prefetch(range.clone());
+        let packed = view(shard.bytes(range), &[n], Kind::Uint8);
+        Ok(Some((Nf4::new(packed, &parts.absmax, parts.code, parts.block, shape), parts.double)))
+    }
+
     /// Gives back the pages of a tensor that was copied elsewhere. A tensor still in use reads them again from the file.
     pub(crate) fn release(&self, name: &str) {
-        if let Some(Entry { origin: Origin::File { shard, range }, .. }) = self.checkpoint.tensors.get(&self.full(name))
-        {
-            self.checkpoint.shards[*shard].release(range.clone());
+        let entry = self.checkpoint.tensors.get(&self.full(name));
+        if let Some((shard, range)) = entry.and_then(Entry::place) {
+            self.checkpoint.shards[shard].release(range);
         }
     }
 
@@ -169,9 +194,9 @@ impl<'a> Scope<'a> {
     }
 
     fn refuse(&self, name: &str, entry: &Entry, expected: String, found: String, hint: Option<&str>) -> Error {
-        let path = match &entry.origin {
-            Origin::File { shard, .. } => self.checkpoint.shards[*shard].path.clone(),
-            Origin::Seed(_) => self.checkpoint.name().into(),
+        let path = match entry.place() {
+            Some((shard, _)) => self.checkpoint.shards[shard].path.clone(),
+            None => self.checkpoint.name().into(),
         };
         Error::Tensor { path, tensor: name.into(), expected, found, hint: hint.map(str::to_owned) }
     }

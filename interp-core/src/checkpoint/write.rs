@@ -59,7 +59,7 @@ impl View for &Lazy<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         let stored = || match &self.entry.origin {
             Origin::File { shard, range } => self.checkpoint.shards[*shard].bytes(range.clone()),
-            Origin::Seed(_) => unreachable!("only checkpoints of files are written"),
+            Origin::Seed(_) | Origin::Nf4(_) => unreachable!("checked before anything is written"),
         };
         match self.made() {
             Ok(None) => Cow::Borrowed(stored()),
@@ -80,13 +80,18 @@ impl Checkpoint {
     /// Writes config, tokenizer and weights into the folder `dir`, which must exist: every tensor as it is stored, or as
     /// `replace` has it (by its stored name; of the stored shape; converted to the stored dtype). `add` are further small files.
     ///
-    /// Errs when a file cannot be written and when a replacement holds NaN or infinity.
+    /// Errs when a file cannot be written, when a replacement holds NaN or infinity, and for random and quantized weights.
     pub fn write(
         &self,
         dir: &Path,
         replace: &dyn Fn(&str) -> Result<Option<Tensor>>,
         add: &[(&str, Vec<u8>)],
     ) -> Result<()> {
+        if self.tensors.values().any(|entry| !matches!(entry.origin, Origin::File { .. })) {
+            let problem = "has tensors that are not numbers in a file, random or quantized ones".into();
+            let hint = Some("write from the original checkpoint".into());
+            return Err(Error::File { path: self.dir().into(), problem, hint });
+        }
         for name in OPTIONAL_FILES.into_iter().chain(["config.json"]).chain(VOCABULARIES) {
             if let Some(from) = self.file(name)? {
                 let to = dir.join(name);

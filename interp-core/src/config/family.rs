@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::fields::{Fields, short};
-use super::{ModelConfig, rope};
+use super::{ModelConfig, quantization, rope};
 use crate::error::{Error, Result};
 
 /// Where a bias comes from.
@@ -136,7 +136,7 @@ const BENIGN: &[&str] = &[
 pub(super) fn read(path: &Path, json: &Value) -> Result<ModelConfig> {
     let fields = Fields::top(path, json)?;
     let family = family(&fields)?;
-    refuse_quantized(&fields)?;
+    let nf4 = quantization::is_nf4(&fields)?;
 
     let d_model = fields.positive("hidden_size", D_MODEL)?;
     let n_layers = fields.positive("num_hidden_layers", N_LAYERS)?;
@@ -181,6 +181,7 @@ pub(super) fn read(path: &Path, json: &Value) -> Result<ModelConfig> {
         qk_norm: family.qk_norm,
         windows: windows(&fields, family.sliding, n_layers)?,
         dtype,
+        nf4,
         eos_token_ids: fields.token_ids("eos_token_id", family.eos_token_ids)?,
     };
     fields.finish(BENIGN)?;
@@ -196,16 +197,6 @@ fn family(fields: &Fields<'_>) -> Result<&'static Family> {
         .iter()
         .find(|family| family.name == name)
         .ok_or_else(|| fields.refuse("model_type", format!("unknown model family {name:?}"), supported()))
-}
-
-fn refuse_quantized(fields: &Fields<'_>) -> Result<()> {
-    let Some(quantization) = fields.get("quantization_config").filter(|value| !value.is_null()) else { return Ok(()) };
-    let method = quantization.get("quant_method").map(|method| format!(" ({})", short(method))).unwrap_or_default();
-    Err(fields.refuse(
-        "quantization_config",
-        format!("the weights are stored quantized{method}, which is not supported"),
-        Some("use the unquantized checkpoint; interp can hold it in 4 bits itself".into()),
-    ))
 }
 
 fn d_head(fields: &Fields<'_>, family: &Family, d_model: usize, n_heads: usize) -> Result<usize> {

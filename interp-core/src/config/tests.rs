@@ -28,6 +28,10 @@ fn qwen2(extra: Value) -> Value {
     with(json!({"model_type": "qwen2", "num_hidden_layers": 4}), extra)
 }
 
+fn bitsandbytes(extra: Value) -> Value {
+    qwen2(json!({"quantization_config": with(json!({"quant_method": "bitsandbytes"}), extra)}))
+}
+
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny")
 }
@@ -220,7 +224,29 @@ fn bad_fields_are_named_with_their_values() {
         (
             qwen2(json!({"quantization_config": {"quant_method": "gptq", "bits": 4}})),
             "field `quantization_config`: the weights are stored quantized (\"gptq\"), which is not supported; \
-             hint: use the unquantized checkpoint; interp can hold it in 4 bits itself",
+             hint: use the unquantized checkpoint; interp can hold it in 4 bits itself (--weights nf4)",
+        ),
+        (
+            bitsandbytes(json!({"load_in_8bit": true})),
+            "field `quantization_config`: the weights are stored in 8 bits by bitsandbytes; only its 4-bit NF4 is \
+             supported; hint: use the unquantized checkpoint; interp can hold it in 4 bits itself (--weights nf4)",
+        ),
+        (
+            bitsandbytes(json!({"load_in_4bit": true})),
+            "field `quantization_config`: the weights are stored in \"fp4\"; of bitsandbytes' types only \"nf4\" is \
+             supported; hint: use the unquantized checkpoint; interp can hold it in 4 bits itself (--weights nf4)",
+        ),
+        (
+            bitsandbytes(
+                json!({"load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_quant_storage": "bfloat16"}),
+            ),
+            "field `quantization_config`: packs 4-bit weights as \"bfloat16\"; only \"uint8\" is supported; \
+             hint: use the unquantized checkpoint; interp can hold it in 4 bits itself (--weights nf4)",
+        ),
+        (
+            bitsandbytes(json!({"load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_rotation": 3})),
+            "field `quantization_config.bnb_4bit_rotation`: is not understood, and its value 3 may change the \
+             computation; hint: use a checkpoint without it, or delete the field if it is mere bookkeeping",
         ),
         (
             qwen2(json!({"dual_chunk_attention_config": {"chunk_size": 8}})),

@@ -8,7 +8,9 @@ use super::low_rank::{LowRank, Mask};
 use super::norm::wide_kind;
 use crate::adapter::{Adapter, Merges};
 use crate::checkpoint::{Placement, Scope};
+use crate::device::Weights;
 use crate::error::{Error, Result};
+use crate::nf4::Nf4;
 
 /// `x W^T + b`, and what active adapters add.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ enum Weight {
     Plain(Tensor),
     /// In oneDNN's layout and the dtype of computation.
     Packed(Tensor),
+    /// In 4 bits.
+    Nf4(Nf4),
 }
 
 /// How weights are read: where to, in which dtype, in which layout.
@@ -35,6 +39,8 @@ pub(crate) struct Loading<'a> {
     pub(crate) place: Placement,
     /// dtype of computation.
     pub(crate) kind: Kind,
+    /// How they are held: whether to quantise.
+    pub(crate) weights: Weights,
     pub(crate) kernel: Kernel,
     /// What is merged into them on the way.
     pub(crate) merges: Merges<'a>,
@@ -47,6 +53,55 @@ impl Loading<'_> {
     }
 }
 
+impl Weight {
+    fn load(scope: &Scope<'_>, shape: [i64; 2], loading: &Loading<'_>) -> Result<Self> {
+        let Loading { place, merges, .. } = loading;
+        let again = |weight: Nf4, double: bool| match merges.changes(scope, "weight") {
+            // What training in 4 bits does when it merges: the 4-bit numbers, the change added, in 4 bits again.
+            true => Nf4::quantize(&merges.onto(scope, "weight", weight.dequantize(Kind::Float))?, double),
+            false => Ok(weight),
+        };
+        if let Some((weight, double)) = scope.nf4("weight", shape)? {
+            return again(weight, double)?.to_device(place.device).map(Weight::Nf4);
+        }
+        if loading.weights.quantizes() {
+            let double = loading.weights == Weights::Nf4Double;
+            let weight = scope.tensor("weight", &shape, &Placement { device: Device::Cpu, ..*place })?;
+            let quantized = again(Nf4::quantize(&weight, double)?, double)?;
+            drop(weight);
+            scope.release("weight");
+            return quantized.to_device(place.device).map(Weight::Nf4);
+        }
+        let weight = loading.tensor(scope, "weight", &shape)?;
+        match loading.kernel {
+            // Weights that are stored in another dtype than is computed in are converted product by product.
+            Kernel::OneDnn if weight.kind() == loading.kind => {
+                let packed = kernel::pack(&weight)
+                    .map_err(|message| Error::Torch { context: "laying out weights for oneDNN".into(), message })?;
+                drop(weight);
+                scope.release("weight");
+                Ok(Weight::Packed(packed))
+            }
+            _ => Ok(Weight::Plain(weight)),
+        }
+    }
+
+    fn share(&self) -> Self {
+        match self {
+            Weight::Plain(weight) => Weight::Plain(weight.shallow_clone()),
+            Weight::Packed(weight) => Weight::Packed(weight.shallow_clone()),
+            Weight::Nf4(weight) => Weight::Nf4(weight.share()),
+        }
+    }
+
+    fn device(&self) -> Device {
+        match self {
+            Weight::Plain(weight) | Weight::Packed(weight) => weight.device(),
+            Weight::Nf4(weight) => weight.device(),
+        }
+    }
+}
+
 impl Linear {
     /// Reads `weight` and, when asked for, `bias` under `scope`.
     pub(crate) fn load(
@@ -56,26 +111,15 @@ impl Linear {
         bias: bool,
         loading: &Loading<'_>,
     ) -> Result<Self> {
-        let weight = loading.tensor(scope, "weight", &[d_out as i64, d_in as i64])?;
+        let weight = Weight::load(scope, [d_out as i64, d_in as i64], loading)?;
         let bias = if bias { Some(loading.tensor(scope, "bias", &[d_out as i64])?) } else { None };
-        let weight = match loading.kernel {
-            // Weights that are stored in another dtype than is computed in are converted product by product.
-            Kernel::OneDnn if weight.kind() == loading.kind => {
-                let packed = kernel::pack(&weight)
-                    .map_err(|message| Error::Torch { context: "laying out weights for oneDNN".into(), message })?;
-                drop(weight);
-                scope.release("weight");
-                Weight::Packed(packed)
-            }
-            _ => Weight::Plain(weight),
-        };
         Ok(Self { weight, bias, low_rank: Vec::new() })
     }
 
     /// The same map, sharing its weight, with what `adapter` changes of the module `name` added, for passes in `kind`.
     pub(crate) fn with(&self, name: &str, adapter: &Adapter, kind: Kind) -> Self {
         let mut same = self.share();
-        let device = self.device();
+        let device = self.weight.device();
         if let Some(bias) = adapter.biases().get(name) {
             same.bias = Some(bias.to_device(device).to_kind(kind));
         }
@@ -88,25 +132,15 @@ impl Linear {
     pub(crate) fn masked(&self, mask: Mask) -> Self {
         let mut same = self.share();
         if let Some(last) = same.low_rank.pop() {
-            same.low_rank.push(last.masked(Mask { factors: mask.factors.to_device(self.device()), ..mask }));
+            same.low_rank.push(last.masked(Mask { factors: mask.factors.to_device(self.weight.device()), ..mask }));
         }
         same
     }
 
-    fn device(&self) -> Device {
-        match &self.weight {
-            Weight::Plain(weight) | Weight::Packed(weight) => weight.device(),
-        }
-    }
-
     /// The same map, sharing its weight.
     pub(crate) fn share(&self) -> Self {
-        let weight = match &self.weight {
-            Weight::Plain(weight) => Weight::Plain(weight.shallow_clone()),
-            Weight::Packed(weight) => Weight::Packed(weight.shallow_clone()),
-        };
         let bias = self.bias.as_ref().map(Tensor::shallow_clone);
-        Self { weight, bias, low_rank: self.low_rank.iter().map(LowRank::share).collect() }
+        Self { weight: self.weight.share(), bias, low_rank: self.low_rank.iter().map(LowRank::share).collect() }
     }
 
     /// `[…, d_in]` to `[…, d_out]`, in the dtype of `x`. Weights stored in another dtype are converted for this product
@@ -122,12 +156,11 @@ impl Linear {
             }
             changes.fold(y.to_kind(wide_kind(kind)), |y, one| one.add_to(y, x, bias.as_ref())).to_kind(kind)
         };
+        let plain = |weight: Tensor| by_tokens(x, |x| adapted(x.linear(&weight, bias.as_ref()), x, false));
         let y = match &self.weight {
-            Weight::Plain(weight) => {
-                let weight = weight.to_kind(kind);
-                by_tokens(x, |x| adapted(x.linear(&weight, bias.as_ref()), x, false))
-            }
+            Weight::Plain(weight) => plain(weight.to_kind(kind)),
             Weight::Packed(packed) => by_tokens(x, |x| adapted(kernel::linear(x, packed, bias.as_ref()), x, false)),
+            Weight::Nf4(weight) => plain(weight.dequantize(kind)),
         };
         adapted(y, x, true)
     }
@@ -139,7 +172,11 @@ impl Linear {
 
     /// Whether every product of `kind` converts the weight first.
     pub(crate) fn converts(&self, kind: Kind) -> bool {
-        matches!(&self.weight, Weight::Plain(weight) if weight.kind() != kind)
+        match &self.weight {
+            Weight::Plain(weight) => weight.kind() != kind,
+            Weight::Packed(_) => false,
+            Weight::Nf4(_) => true,
+        }
     }
 
     /// The weight `[d_out, d_in]` that the map amounts to, in the given dtype.
@@ -156,6 +193,7 @@ impl Linear {
         match &self.weight {
             Weight::Plain(weight) => weight.to_kind(kind),
             Weight::Packed(packed) => packed.to_dense(None::<Kind>, false).to_kind(kind),
+            Weight::Nf4(weight) => weight.dequantize(kind),
         }
     }
 }

@@ -79,8 +79,10 @@ impl LowRank {
             Some(mask) if mask.side == side => mask.apply(&t),
             _ => t,
         };
-        let x = masked(Side::In, x.to_kind(y.kind()));
-        let change = x.linear(&self.delta.a, None::<&Tensor>).linear(&self.delta.b, self.delta.bias.as_ref());
+        let wide = |tensor: &Tensor| tensor.to_kind(y.kind());
+        let x = masked(Side::In, wide(x));
+        let change = x.linear(&wide(&self.delta.a), None::<&Tensor>);
+        let change = change.linear(&wide(&self.delta.b), self.delta.bias.as_ref().map(wide));
         let change = masked(Side::Out, change);
         let Some(stretch) = &self.stretch else { return y + change };
         let plain = bias.map_or_else(|| y.shallow_clone(), |bias| &y - bias.to_kind(y.kind()));
@@ -89,6 +91,6 @@ impl LowRank {
 
     /// `weight [d_out, d_in]` (wide) with the change merged in.
     pub(crate) fn merged(&self, weight: &Tensor) -> Tensor {
-        self.delta.merged(weight)
+        self.delta.to(weight.kind(), weight.device()).merged(weight)
     }
 }

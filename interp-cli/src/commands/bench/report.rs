@@ -45,6 +45,7 @@ impl Report<'_> {
             "dtype": self.model.precision.dtype.to_string(),
             "weights": self.model.precision.weights.to_string(),
             "stored_bytes": self.model.checkpoint.stored_dtypes(),
+            "base_precision": self.model.base_precision(),
             "device": self.model.devices.to_string(),
             "threads": tch::get_num_threads(),
             "seed": self.args.seed,

@@ -71,10 +71,16 @@ fn compare(
     let above = Precision { dtype, ..prepared.model.precision };
     let chosen: Vec<&Trial> = samples.iter().map(|sample| &trials[sample.trial]).collect();
     let kept = prepared.keep_again(loaded.maps(), &chosen, above)?;
-    let weights = mapped(&prepared.model, above, models.base.devices())?;
-    let (decoder, adapted) = match models.adapted {
-        None => (prepared.model.chain.apply(&weights)?, None),
-        Some(_) => prepared.grafted(&weights).map(|(base, adapted)| (base, Some(adapted)))?,
+    let (decoder, adapted) = match prepared.model.precision.weights.quantizes() {
+        // The same 4-bit numbers, and no second set of them.
+        true => (models.base.in_dtype(dtype), models.adapted.map(|adapted| adapted.in_dtype(dtype))),
+        false => {
+            let weights = mapped(&prepared.model, above, models.base.devices())?;
+            match models.adapted {
+                None => (prepared.model.chain.apply(&weights)?, None),
+                Some(_) => prepared.grafted(&weights).map(|(base, adapted)| (base, Some(adapted)))?,
+            }
+        }
     };
     // The same statistics and maps: what is compared is the precision of the passes.
     let donor = kept.as_ref().map(Donor::Kept);
