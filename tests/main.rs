@@ -1,6 +1,7 @@
 //! The one integration-test binary: every file beside this one is a module of it, and libtorch is linked once.
 #![allow(clippy::print_stdout, reason = "a test that measures or skips says so")]
 
+mod adapter;
 mod bench;
 mod capture;
 mod checkpoint;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 23] = [
+const IMPORTS: [(&str, &str); 24] = [
+    ("adapter", "checkpoint, config, error, hub"),
     ("anatomy", "config, site"),
     ("cache", "decoder, device, hooks, site"),
     ("checkpoint", "config, error, hub, nf4"),
