@@ -1,5 +1,6 @@
 //! The program as a user meets it: every refusal with its exact words and exit code, every way a run can be stopped.
 
+mod adapter;
 mod bad_input;
 mod contrast;
 mod donor;

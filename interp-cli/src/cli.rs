@@ -1,6 +1,7 @@
 //! What a user can type, as clap types. No file is opened and no value is checked against another here.
 #![allow(rustdoc::broken_intra_doc_links, reason = "doc comments here are the help text, where [:F] means optional")]
 
+mod adapter;
 mod bench;
 mod contrast;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::adapter::AdapterArgs;
 pub use self::bench::BenchArgs;
 pub use self::contrast::ContrastArgs;
 
@@ -38,6 +40,8 @@ pub enum Command {
     Stats(StatsArgs),
     /// Run the same sweep on several checkpoints and compare them cell by cell
     Contrast(ContrastArgs),
+    /// Measure where a LoRA adapter changes a model, by module and head, or how alike two adapters are
+    Adapter(AdapterArgs),
     /// Draw an output folder's figure again
     Plot(PlotArgs),
     /// Write a checkpoint with LoRA adapters merged into its weights

@@ -1,5 +1,6 @@
 //! One file per command, each with one public function. This file only chooses among them.
 
+mod adapter;
 mod bench;
 mod capture;
 mod contrast;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Verify(args) => verify::verify(&args, printer),
         Command::Stats(args) => stats::stats(&args, printer),
         Command::Contrast(args) => contrast::contrast(&args, printer),
+        Command::Adapter(args) => adapter::adapter(&args, printer),
         Command::Plot(args) => plot::plot(&args, printer),
         Command::Bench(args) => bench::bench(&args, printer),
     }

@@ -54,7 +54,7 @@ pub fn json(study: &Study, summaries: &[Summary]) -> String {
 }
 
 /// The head's keys, one per line, and then `cells`, one per line.
-pub(super) fn with_cells(head: &Value, rows: Vec<Map<String, Value>>) -> String {
+pub fn with_cells(head: &Value, rows: Vec<Map<String, Value>>) -> String {
     let mut text = String::from("{\n");
     for (key, value) in head.as_object().expect("it was built as one") {
         text.push_str(&format!("{}: {value},\n", Value::from(key.as_str())));
@@ -70,7 +70,7 @@ pub fn csv(study: &Study, summaries: &[Summary]) -> String {
 }
 
 /// Rows that all have the same columns, under a header line. An interval `ci` becomes `ci_lo` and `ci_hi`.
-pub(super) fn csv_of(rows: &[Map<String, Value>]) -> String {
+pub fn csv_of(rows: &[Map<String, Value>]) -> String {
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
         let columns: Vec<(String, String)> = row.iter().flat_map(|(name, value)| columns(name, value)).collect();
