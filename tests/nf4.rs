@@ -139,7 +139,7 @@ fn codes_and_both_levels_of_scales_are_those_of_bitsandbytes() {
     let tensor = Tensor::from_slice(&matrix).view([161, 130]);
     let back = Nf4::quantize(&tensor, true).unwrap().dequantize(Kind::Float).view([-1]);
     let end = &expected["matrix.double.dequantized"];
-    assert!(same_bits(&back.narrow(0, back.size()[0] - end.size()[0], end.size()[0]), end));
+    assert!(same_bits(&back.narrow(0, 320 * 64 - end.size()[0], end.size()[0]), end));
 }
 
 #[test]

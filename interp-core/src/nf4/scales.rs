@@ -1,8 +1,6 @@
 //! Double quantisation: the scales of blocks in 8 bits each, as bitsandbytes does when `bnb_4bit_use_double_quant` is set.
 
-use std::sync::OnceLock;
-
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::error::Result;
 
@@ -31,15 +29,15 @@ impl DoubleScales {
     pub fn quantize(scales: &[f32]) -> Result<Self> {
         // libtorch's own mean, whose order of additions is bitsandbytes'.
         let offset = Tensor::from_slice(scales).f_mean(Kind::Float).map_err(super::torch)?.double_value(&[]) as f32;
-        let map = dynamic_map();
+        let map = dynamic_map().map_err(super::torch)?;
         let mut codes = Vec::with_capacity(scales.len());
         let mut absmax = Vec::with_capacity(scales.len().div_ceil(BLOCK));
         for block in scales.chunks(BLOCK) {
             let largest = block.iter().fold(0.0f32, |largest, scale| largest.max((scale - offset).abs()));
-            codes.extend(block.iter().map(|scale| nearest(map, (scale - offset) / largest.max(f32::MIN_POSITIVE))));
+            codes.extend(block.iter().map(|scale| nearest(&map, (scale - offset) / largest.max(f32::MIN_POSITIVE))));
             absmax.push(largest);
         }
-        Ok(Self { codes, absmax, map: map.clone(), block: BLOCK, offset })
+        Ok(Self { codes, absmax, map, block: BLOCK, offset })
     }
 
     /// The scales as they are multiplied with.
@@ -59,29 +57,20 @@ fn nearest(map: &[f32], number: f32) -> u8 {
 }
 
 /// bitsandbytes' signed dynamic map (Dettmers et al. 2022): 0 and 1, and in each of seven decades twice as many numbers as
-/// in the one below, the means of equal steps from 0.1 to 1. Its lowest is −1 on the CPU.
-fn dynamic_map() -> &'static Vec<f32> {
-    static MAP: OnceLock<Vec<f32>> = OnceLock::new();
-    MAP.get_or_init(|| {
-        let mut map = vec![0.0f32, 1.0];
-        for decade in 0..7i32 {
-            let factor = 10f64.powi(decade - 6) as f32;
-            let steps = 1usize << decade;
-            let step = (1.0f32 - 0.1) / steps as f32;
-            // As libtorch's `linspace` has it: from the nearer end.
-            let bound = |i: usize| match i < steps.div_ceil(2) {
-                true => 0.1 + step * i as f32,
-                false => 1.0 - step * (steps - i) as f32,
-            };
-            for i in 0..steps {
-                let mean = (bound(i) + bound(i + 1)) / 2.0;
-                map.extend([factor * mean, -factor * mean]);
-            }
+/// in the one below, the means of equal steps from 0.1 to 1. Its lowest is −0.993.
+fn dynamic_map() -> Result<Vec<f32>, TchError> {
+    let mut map = vec![0.0f32, 1.0];
+    for decade in 0..7i32 {
+        let factor = 10f64.powi(decade - 6) as f32;
+        // libtorch's own `linspace`, whose last bits a plain product and sum do not give.
+        let bounds = Tensor::f_linspace(0.1, 1.0, (1 << decade) + 1, (Kind::Float, Device::Cpu))?;
+        let means = (&bounds.f_slice(0, 0, -1, 1)? + &bounds.f_slice(0, 1, None, 1)?) / 2.0;
+        for mean in Vec::<f32>::try_from(means)? {
+            map.extend([factor * mean, -factor * mean]);
         }
-        map.sort_by(f32::total_cmp);
-        map[0] = -1.0;
-        map
-    })
+    }
+    map.sort_by(f32::total_cmp);
+    Ok(map)
 }
 
 #[cfg(test)]
@@ -89,9 +78,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_map_has_256_ascending_numbers_from_minus_one_to_one() {
-        let map = dynamic_map();
-        assert_eq!((map.len(), map[0], map[255], map[127]), (256, -1.0, 1.0, 0.0));
+    fn the_map_has_256_ascending_numbers_around_zero() {
+        let map = dynamic_map().unwrap();
+        assert_eq!((map.len(), map[0], map[255], map[127]), (256, -0.99296874, 1.0, 0.0));
         assert!(map.is_sorted() && map.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
