@@ -287,7 +287,7 @@ fn another_size_donates_by_maps_of_layers_and_heads() {
     let (layers, heads) = (LayerMap::Relative, HeadMap::Relative);
     let error = Correspondence::new(Site::Z, base.config(), donor.config(), None, None).expect_err("another size");
     assert!(error.hint().expect("a hint").contains("--layer-map"), "{error}");
-    let error = sweep.run(models(&base, Some(Donor::Model(&donor))), &[trial.clone()], &mut Collected::default());
+    let error = sweep.run(models(&base, Some(Donor::Model(&donor))), std::slice::from_ref(&trial), &mut Collected::default());
     assert!(error.expect_err("another size").to_string().contains("3 layers, the donor 5"));
 
     let via = Correspondence::new(Site::Z, base.config(), donor.config(), Some(&layers), Some(&heads)).expect("maps");
@@ -328,7 +328,7 @@ fn a_map_fitted_between_equal_models_is_no_map_and_one_between_sizes_is_tested_o
         let all = || prompts.iter().map(|tokens| (tokens.as_slice(), (0..LEN).collect()));
         let theirs = Samples::collect(donor, all(), &sweep.points(), Some(&via));
         let ours = Samples::collect(&base, all(), &sweep.points(), None);
-        let held: Vec<bool> = (0..20 * LEN).map(|i| i / LEN % 5 == 0).collect();
+        let held: Vec<bool> = (0..20 * LEN).map(|i| (i / LEN).is_multiple_of(5)).collect();
         let maps = Maps::fit(method, &theirs, &ours, &held).expect("fits");
         let kept = KeptSources::keep(&sweep, donor, base.config(), &via, [&trial], || ()).expect("kept");
         (kept.carried(&maps), maps)

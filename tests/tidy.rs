@@ -14,7 +14,7 @@ const IMPORTS: [(&str, &str); 24] = [
     ("cache", "decoder, device, hooks, site"),
     ("checkpoint", "config, error, hub, nf4"),
     ("config", "error"),
-    ("decoder", "checkpoint, config, device, error, hooks, nf4, site"),
+    ("decoder", "adapter, checkpoint, config, device, error, hooks, nf4, site"),
     ("device", "error"),
     ("export", "error, plot, scores, site, stats, sweep"),
     ("generate", "cache, config, decoder, error, intervention, prompt, site"),
@@ -32,7 +32,7 @@ const IMPORTS: [(&str, &str); 24] = [
     ("stats", "error"),
     (
         "sweep",
-        "cache, config, decoder, device, error, guard, intervention, metric, prompt, scores, site, transfer, trial",
+        "cache, config, decoder, error, guard, intervention, metric, prompt, scores, site, transfer, trial",
     ),
     ("transfer", "cache, config, decoder, error, site"),
     ("trial", "error, prompt, site"),

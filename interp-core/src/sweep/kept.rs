@@ -1,7 +1,7 @@
 //! What patches will take from another model, kept on the host, so that the two models need not be in memory together.
 //! Edits nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use tch::{Kind, Tensor};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::guard::catch_torch;
 use crate::intervention::{Context, Edits};
 use crate::metric::Readout;
-use crate::site::{Axis, HookPoint, Site};
+use crate::site::{Axis, HookPoint};
 use crate::transfer::{Correspondence, Maps, extent};
 use crate::trial::Trial;
 
@@ -58,7 +58,8 @@ impl<'a> Wanted<'a> {
 }
 
 impl KeptSources {
-    /// Bytes that keeping these trials takes: `donor`'s activations as `via` takes them, held as f32, or as f64 in f64.
+    /// Bytes that keeping these trials takes, held as f32, or as f64 in f64. `config` is the edited model's; of each vector's
+    /// two widths, before and after a map, the larger counts.
     pub fn bytes<'a>(
         sweep: &Sweep,
         config: &ModelConfig,
@@ -140,20 +141,11 @@ impl KeptSources {
 impl Wanted<'_> {
     /// What patches take, at the edited model's hook points, and the donor's last residual stream.
     fn run(&self, donor: &Decoder, via: &Correspondence) -> (Rc<ActivationCache>, Tensor) {
-        let theirs: BTreeSet<(usize, Site)> =
-            self.points.iter().map(|&at| via.point(at)).map(|at| (at.layer, at.site)).collect();
-        let theirs = theirs.into_iter().map(|(layer, site)| (HookPoint::new(site, layer), None));
-        let picked = Picked::run(donor, self.tokens, self.positions.clone(), theirs);
-        let mut once: HashMap<HookPoint, Tensor> = HashMap::new();
-        let mut acts = Vec::with_capacity(self.points.len());
-        for &at in &self.points {
-            let from = via.point(at);
-            if !once.contains_key(&from) {
-                let Some(act) = picked.get(from) else { continue };
-                once.insert(from, act);
-            }
-            acts.push((at, via.take(at, &once[&from])));
-        }
+        let theirs: HashSet<HookPoint> = self.points.iter().map(|&at| via.point(at)).collect();
+        let picked = Picked::run(donor, self.tokens, self.positions.clone(), theirs.iter().map(|&at| (at, None)));
+        let theirs: HashMap<HookPoint, Tensor> =
+            theirs.into_iter().filter_map(|at| Some((at, picked.get(at)?))).collect();
+        let acts = self.points.iter().filter_map(|&at| Some((at, via.take(at, theirs.get(&via.point(at))?))));
         (Rc::new(ActivationCache::of_positions(self.positions.clone(), acts)), picked.resid().shallow_clone())
     }
 }

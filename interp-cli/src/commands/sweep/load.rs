@@ -33,7 +33,7 @@ pub struct Loaded {
 
 /// The donor's part.
 enum Held {
-    Beside(Decoder),
+    Beside(Box<Decoder>),
     Kept(KeptSources),
 }
 
