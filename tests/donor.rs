@@ -287,7 +287,8 @@ fn another_size_donates_by_maps_of_layers_and_heads() {
     let (layers, heads) = (LayerMap::Relative, HeadMap::Relative);
     let error = Correspondence::new(Site::Z, base.config(), donor.config(), None, None).expect_err("another size");
     assert!(error.hint().expect("a hint").contains("--layer-map"), "{error}");
-    let error = sweep.run(models(&base, Some(Donor::Model(&donor))), std::slice::from_ref(&trial), &mut Collected::default());
+    let error =
+        sweep.run(models(&base, Some(Donor::Model(&donor))), std::slice::from_ref(&trial), &mut Collected::default());
     assert!(error.expect_err("another size").to_string().contains("3 layers, the donor 5"));
 
     let via = Correspondence::new(Site::Z, base.config(), donor.config(), Some(&layers), Some(&heads)).expect("maps");
