@@ -19,7 +19,7 @@ fn words_that_do_not_exist_are_answered_with_those_that_do() {
         &["--edit", "zap"],
         "error: edit `zap`: not an edit\n\
          hint: edits are zero, mean[:CAPTURE_DIR], patch, add:FILE.npy[:F], scale:F, noise:F[:CAPTURE_DIR], knockout, \
-         uniform-attention",
+         uniform-attention, graft, ungraft",
     );
     place.refuses(
         &["--metric", "acc,loss"],

@@ -86,7 +86,7 @@ impl Prepared {
         let one_base = self.model.base_key() == source.model.base_key();
         if !source.is_mapped() && (one_base || fit_together(&self.model, &source.model)) {
             let donor = if one_base { bases.load(&source.model, printer)? } else { source.model.load(printer)? };
-            let (base, donor) = (bases.load(&self.model, printer)?, Some(Held::Beside(donor)));
+            let (base, donor) = (bases.load(&self.model, printer)?, Some(Held::Beside(Box::new(donor))));
             return Ok(Loaded { base, adapted: None, donor, moments: None, maps: None });
         }
         let wanted = |(index, can_run): (usize, &bool)| (*can_run && wanted(index)).then(|| &self.trials.trials[index]);

@@ -46,7 +46,7 @@ fn two() -> Vec<Arm> {
     let other = |trial: usize, cell: usize| match cell {
         0 => 3.0,
         1 => 1.125,
-        2 if trial / 2 % 2 == 0 => 2.0,
+        2 if (trial / 2).is_multiple_of(2) => 2.0,
         2 => 0.0,
         _ => f32::NAN,
     };
