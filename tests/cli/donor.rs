@@ -13,6 +13,9 @@ use super::{Ended, Place, alter, done, model};
 use crate::common::fixture;
 use crate::donor::{in_layers, perturbed};
 
+/// Bits are compared in f64: in f32 a run takes the kernel that it measures to be faster, which may be another at each start.
+const TO_THE_BIT: [&str; 2] = ["--dtype", "f64"];
+
 /// The checkpoint with other layers.
 fn other(place: &Place, name: &str) {
     perturbed(&fixture("identity-rules/model"), &place.path(name), in_layers);
@@ -50,8 +53,9 @@ fn run_json(place: &Place, out: &str) -> Value {
 fn a_checkpoint_given_twice_is_an_ordinary_sweep_to_the_bit() {
     let place = Place::new();
     let model = model();
-    assert_eq!(place.sweep(&["--out", "once"]), done("once\n"));
-    assert_eq!(place.sweep(&["--out", "twice", "--source-model", &model]), done("twice\n"));
+    assert_eq!(place.sweep(&[&TO_THE_BIT[..], &["--out", "once"]].concat()), done("once\n"));
+    let flags = ["--out", "twice", "--source-model", &model];
+    assert_eq!(place.sweep(&[&TO_THE_BIT[..], &flags].concat()), done("twice\n"));
     let (mut once, mut twice) = (place.out("once"), place.out("twice"));
     assert!(once.remove("run.json") != twice.remove("run.json"), "the command is another");
     assert!(once == twice);
@@ -71,8 +75,10 @@ fn another_checkpoint_donates_and_the_folder_says_which() {
     assert_eq!((&run["spec"]["source"]["map"], &run["spec"]["sweep"]["source_model"]), (&json!("raw"), &json!("y")));
     assert!(run["noise_floor"]["logit-diff"]["precision"].as_f64().unwrap() > 0.0);
 
-    assert_eq!(place.sweep(&["--spec", "out/run.json", "--out", "again"]), done("again\n"));
-    assert!(place.out("again") == place.out("out"));
+    let flags = ["--source-model", "y", "--out", "wide"];
+    assert_eq!(place.sweep(&[&TO_THE_BIT[..], &flags].concat()), done("wide\n"));
+    assert_eq!(place.sweep(&["--spec", "wide/run.json", "--out", "again"]), done("again\n"));
+    assert!(place.out("again") == place.out("wide"));
     let yes = place.run(&["verify", "out", "--cells", "4"]);
     assert_eq!(yes.code, Some(0), "{}", yes.stderr);
     let weights = place.path("y/model.safetensors");
@@ -108,7 +114,7 @@ fn what_was_kept_of_a_donor_serves_a_run_that_is_stopped() {
     let place = Place::with_trials(60);
     other(&place, "y");
     place.write("layers.json", "[0, 1, 2, 2]");
-    let flags = ["--source-model", "y", "--layer-map", "layers.json"];
+    let flags = [&TO_THE_BIT[..], &["--source-model", "y", "--layer-map", "layers.json"]].concat();
     assert_eq!(place.sweep(&[&flags[..], &["--out", "whole"]].concat()), done("whole\n"));
     assert_eq!(stop(&place, &flags, "killed", libc::SIGKILL), (None, String::new()));
     // The check at the end draws trials of both starts.
@@ -122,7 +128,7 @@ fn what_was_kept_of_a_donor_serves_a_run_that_is_stopped() {
     assert_eq!(verified.code, Some(0), "{}", verified.stderr);
     assert_eq!(run_json(&place, "whole")["spec"]["source"]["layers"], json!([0, 1, 2, 2]));
     // Layers that stand for themselves are patched as without a map.
-    assert_eq!(place.sweep(&["--source-model", "y", "--out", "plain"]), done("plain\n"));
+    assert_eq!(place.sweep(&[&TO_THE_BIT[..], &["--source-model", "y", "--out", "plain"]].concat()), done("plain\n"));
     let delta = |out: &str| interp_core::export::npy::read(&place.path(out).join("delta.npy")).unwrap().1;
     let (mapped, plain) = (delta("whole"), delta("plain"));
     let off = |cells: std::ops::Range<usize>| cells.fold(0.0f64, |a, cell| a.max((mapped[cell] - plain[cell]).abs()));
@@ -173,7 +179,7 @@ fn another_size_donates_through_a_fitted_map() {
         "error: map `procrustes`: `z` is 24 wide in the donor and 16 in the edited model\n\
          hint: use --map ridge, which maps any width to any other",
     );
-    let ended = place.sweep(&[&flags[..], &["ridge:0.1", "--verify", "3"]].concat());
+    let ended = place.sweep(&[&flags[..], &["ridge:0.1", "--verify", "3"], &TO_THE_BIT].concat());
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "out\n"), "{}", ended.stderr);
     assert!(ended.stderr.starts_with("map ridge:0.1: held-out R² "), "{}", ended.stderr);
     let transfer = run_json(&place, "out")["transfer"].clone();
