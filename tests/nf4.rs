@@ -271,10 +271,10 @@ fn with_tensor(
     let path = dir.path().join("model.safetensors");
     let data = std::fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&data).unwrap();
-    let kept: Vec<(String, (Stored, Vec<usize>, Vec<u8>))> = file
-        .iter()
-        .filter_map(|(name, view)| Some((name.to_owned(), change(name, view.dtype(), view.shape(), view.data())?)))
-        .collect();
+    let changed = |(name, view): (&str, TensorView<'_>)| {
+        Some((name.to_owned(), change(name, view.dtype(), view.shape(), view.data())?))
+    };
+    let kept: Vec<_> = file.iter().filter_map(changed).collect();
     let views = kept.iter().map(|(name, (dtype, shape, data))| {
         (name.as_str(), TensorView::new(*dtype, shape.clone(), data).expect("a tensor"))
     });

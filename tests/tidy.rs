@@ -30,10 +30,7 @@ const IMPORTS: [(&str, &str); 24] = [
     ("scores", "error"),
     ("site", "error"),
     ("stats", "error"),
-    (
-        "sweep",
-        "cache, config, decoder, error, guard, intervention, metric, prompt, scores, site, transfer, trial",
-    ),
+    ("sweep", "cache, config, decoder, error, guard, intervention, metric, prompt, scores, site, transfer, trial"),
     ("transfer", "cache, config, decoder, error, site"),
     ("trial", "error, prompt, site"),
 ];

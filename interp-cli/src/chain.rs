@@ -129,7 +129,7 @@ impl Chain {
         applied.take(n).try_fold(base.share(), |decoder, (adapter, only)| {
             let adapted = decoder.with(adapter)?;
             let Some(only) = only else { return Ok(adapted) };
-            let masks = Masks::new(adapted.config(), &[only.units.clone()], adapted.kind());
+            let masks = Masks::new(adapted.config(), std::slice::from_ref(&only.units), adapted.kind());
             Ok(adapted.grafted(&match &only.modules {
                 Some(modules) => masks.of_modules(modules.clone()),
                 None => masks,

@@ -32,7 +32,7 @@ fn words_that_do_not_exist_are_answered_with_those_that_do() {
     );
     place.refuses(
         &["--grid", "heads"],
-        "error: grid `heads`: no such grid\nhint: grids are layer-head, layer-pos and sets:FILE",
+        "error: grid `heads`: no such grid\nhint: grids are layer-head, layer-pos, layer-part and sets:FILE",
     );
     place.refuses(
         &["--target", "last"],

@@ -190,6 +190,9 @@ mod tests {
     #[test]
     fn bf16_rounds_to_the_nearest_even() {
         let rounded = |number: f32| f32::from_bits(u32::from(Bf16::from_f32(number).0) << 16);
-        assert_eq!([1.0, -0.0, 257.0 / 256.0, 259.0 / 256.0, -1.005].map(rounded), [1.0, -0.0, 1.0, 1.015625, -1.0078125]);
+        assert_eq!(
+            [1.0, -0.0, 257.0 / 256.0, 259.0 / 256.0, -1.005].map(rounded),
+            [1.0, -0.0, 1.0, 1.015625, -1.0078125]
+        );
     }
 }

@@ -7,6 +7,9 @@ use crate::error::Result;
 /// Scales that share a scale of their own when we quantise.
 const BLOCK: usize = 256;
 
+/// Steps per unit of the table in which an index is looked up.
+const STEPS: f32 = 65_535.0 / 2.0;
+
 /// The scales of blocks as 8-bit indices into a table of 256 numbers, times a scale per block of them, plus their mean.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DoubleScales {
@@ -48,8 +51,11 @@ impl DoubleScales {
     }
 }
 
-/// Index of the number of `map` nearest to `number`, the lower one of two that are equally near.
+/// Index of the number of `map` nearest to `number`, the lower one of two that are equally near. bitsandbytes' CPU kernel looks
+/// it up in a table of 65,536 equal steps from −1 to 1, so that `number` is first rounded to one of those (measured: each of
+/// its 255 thresholds lies at the step, not at the middle between two entries of the map).
 fn nearest(map: &[f32], number: f32) -> u8 {
+    let number = ((number + 1.0) * STEPS).round() / STEPS - 1.0;
     let above = map.partition_point(|&entry| entry <= number);
     let left = above.saturating_sub(1);
     let nearer = above < map.len() && (number - map[above]).abs() < (number - map[left]).abs();

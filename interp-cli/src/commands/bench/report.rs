@@ -120,7 +120,7 @@ impl Report<'_> {
                 format!("{}, {:.2} billion parameters", self.model.checkpoint.name(), self.parameters() as f64 / 1e9),
             ),
             ("computed", format!("in {} with weights {}", precision.dtype, precision.weights)),
-            ("on", format!("{}, {} threads of the CPU", self.model.devices.to_string(), tch::get_num_threads())),
+            ("on", format!("{}, {} threads of the CPU", self.model.devices, tch::get_num_threads())),
             ("peak", format!("{peak}, a product of {} x {0} x {0}", self.peak.size)),
             ("load", format!("{:.2} s", self.load_s)),
         ];
