@@ -3,10 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Instant;
 
 use interp_core::adapter::{Adapter, Merges};
-use interp_core::checkpoint::Location;
-use interp_core::decoder::{Decoder, Masks, Part};
+use interp_core::checkpoint::{Checkpoint, Location};
+use interp_core::config::ModelConfig;
+use interp_core::decoder::{Decoder, Masks, Part, expected_tensors};
 use interp_core::device::{Devices, Dtype, Precision, Weights};
 use interp_core::export::npy;
 use interp_core::hub::HubOptions;
@@ -269,4 +271,88 @@ fn one_adapter_under_two_names_is_refused() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("are the same adapter"), "{said}");
+}
+
+/// Loads a base and four adapters, and prints what they took; does nothing unless the test below started it.
+#[test]
+fn child_with_four_adapters() {
+    let Ok(dir) = std::env::var("INTERP_TEST_FOUR_ADAPTERS") else { return };
+    tch::set_num_threads(1);
+    let config = ModelConfig::named("small").unwrap();
+    let base = Checkpoint::random("small", config.clone(), expected_tensors(&config), 0);
+    let precision = Precision { dtype: Dtype::F32, weights: Weights::Auto };
+    let base = Decoder::load(&base, Device::Cpu, precision).unwrap();
+    let tokens: Vec<i64> = (0..64).collect();
+    let pass = |decoder: &Decoder| {
+        let _no_grad = tch::no_grad_guard();
+        let start = Instant::now();
+        let resid = decoder.forward(decoder.embed(&tokens), 63..64, &mut ());
+        let _ = decoder.unembed(&resid, 63, None, &mut ()).double_value(&[0, 0, 0]);
+        start.elapsed().as_secs_f64()
+    };
+    let location = Location::Folder(dir.into());
+    let open = || Adapter::open(&location, &HubOptions::from_vars(|_| None), &config).unwrap();
+    // What the first adapter and the first passes bring along besides.
+    let warm = base.with(&open()).unwrap();
+    pass(&base);
+    pass(&warm);
+    let before = held();
+    let adapters = [open(), open(), open(), open()];
+    let adapted: Vec<Decoder> = adapters.iter().map(|adapter| base.with(adapter).unwrap()).collect();
+    let took = held() - before;
+    let numbers: u64 = adapters.iter().map(Adapter::n_params).sum();
+    println!("four adapters: {took} bytes held for {} bytes of f32", numbers * 4);
+    assert!(took as f64 <= 1.1 * (numbers * 4) as f64, "{took} {numbers}");
+
+    let (mut switched, mut same) = (Vec::new(), Vec::new());
+    for round in 0..24 {
+        let decoder = &adapted[round % 4];
+        switched.push(pass(decoder));
+        same.push(pass(decoder));
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    let (switched, same) = (median(&mut switched), median(&mut same));
+    println!("first token after a switch {switched:.5} s, without one {same:.5} s");
+    assert!(switched < 1.5 * same, "other tests run beside this one; alone it is within 5 %");
+}
+
+/// Bytes this process holds, from `/proc`.
+fn held() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn four_adapters_cost_their_own_bytes_and_switching_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ModelConfig::named("small").unwrap();
+    let rank = 64;
+    let json = serde_json::json!({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 128, "target_modules": "all-linear",
+    });
+    std::fs::write(dir.path().join("adapter_config.json"), json.to_string()).unwrap();
+    let mut tensors = Vec::new();
+    for (name, shape) in expected_tensors(&config).into_iter().filter(|(name, _)| name.ends_with("_proj.weight")) {
+        let module = format!("base_model.model.{}", name.trim_end_matches(".weight"));
+        let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.01;
+        tensors.push((format!("{module}.lora_A.weight"), random([rank, shape[1]])));
+        tensors.push((format!("{module}.lora_B.weight"), random([shape[0], rank])));
+    }
+    Tensor::write_safetensors(&tensors, dir.path().join("adapter_model.safetensors")).unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "lora::child_with_four_adapters", "--nocapture"])
+        .env("INTERP_TEST_FOUR_ADAPTERS", dir.path())
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    said.lines()
+        .filter(|line| line.contains("adapters:") || line.contains("switch"))
+        .for_each(|line| println!("{line}"));
+    assert!(output.status.success(), "{said}");
 }

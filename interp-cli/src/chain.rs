@@ -31,6 +31,8 @@ struct Link {
     name: String,
     file: PathBuf,
     sha256: String,
+    /// Numbers in all A and B.
+    parameters: u64,
     /// The adapter and its parts that count, where it is applied; merged ones are in `merges`.
     applied: Option<(Adapter, Option<Parts>)>,
 }
@@ -62,6 +64,7 @@ impl Chain {
                 return Err(refuse(problem, "use each adapter once").into());
             }
             let (name, file) = (adapter.name().to_owned(), adapter.file().to_owned());
+            let parameters = adapter.n_params();
             let only = step.only.as_deref().map(|text| parts(text, config)).transpose()?;
             if only.is_some() {
                 adapter.check_parts()?;
@@ -73,7 +76,7 @@ impl Chain {
                     None
                 }
             };
-            chain.steps.push(Link { step: step.clone(), name, file, sha256, applied });
+            chain.steps.push(Link { step: step.clone(), name, file, sha256, parameters, applied });
         }
         Ok(chain)
     }
@@ -145,6 +148,7 @@ impl Chain {
                 "adapter": link.step.adapter.to_string(),
                 "name": link.name,
                 "sha256": link.sha256,
+                "parameters": link.parameters,
             });
             if let Some(only) = &link.step.only {
                 step["only"] = json!(only);

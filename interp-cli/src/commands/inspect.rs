@@ -18,6 +18,7 @@ use crate::output::{Exit, Printer, columns};
 /// Prints the description, and after it the outcome of the checks.
 pub fn inspect(args: &InspectArgs, printer: &Printer) -> Result<Exit> {
     let model = Model::open(&args.model)?;
+    model.chain.warnings().for_each(|line| printer.talk(&line));
     let (mut description, mut wrong) = describe(&model);
     if !args.json {
         printer.data(&text(&description))?;
@@ -76,7 +77,7 @@ fn describe(model: &Model) -> (Value, Vec<String>) {
     let bytes = |size: i64| json!({ "weights": parameters * size, "kv_cache_per_token": kv_numbers * size });
     let adapters: Vec<String> = checkpoint.adapters_seen().iter().map(|dir| shown(dir, checkpoint.dir())).collect();
     let description = json!({
-        "checkpoint": checkpoint.name(),
+        "checkpoint": model.name(),
         "revision": checkpoint.revision(),
         "family": config.family,
         "n_layers": config.n_layers,
@@ -99,6 +100,7 @@ fn describe(model: &Model) -> (Value, Vec<String>) {
         "quantization": checkpoint.quantization(),
         "bytes": { "f32": bytes(4), "bf16": bytes(2), "f64": bytes(8), "nf4": { "weights": in_4_bits(&stored) } },
         "tokenizer": tokenizer(model),
+        "chain": model.chain.describe(),
         "adapters": adapters,
         "missing_tensors": missing,
         "misshapen_tensors": misshapen,
@@ -223,6 +225,9 @@ fn text(of: &Value) -> String {
         Some("nf4-double") => "linear maps in 4 bits, NF4 with double quantization".into(),
         Some(_) => "linear maps in 4 bits, NF4".into(),
     };
+    let step =
+        |step: &Value| format!("{} {} ({} parameters)", word(&step["step"]), word(&step["name"]), step["parameters"]);
+    let chain: Vec<String> = of["chain"].as_array().into_iter().flatten().map(step).collect();
     let revision = of["revision"].as_str().map(|revision| format!(" at {revision}")).unwrap_or_default();
     let n = |key: &str| of[key].to_string();
     let lines: Vec<(&str, String)> = vec![
@@ -243,7 +248,8 @@ fn text(of: &Value) -> String {
         ("quantized", quantized),
         ("memory", format!("weights + keys and values: {}, nf4 {}", memory.join(", "), size(in_4_bits))),
         ("tokenizer", tokenizer),
-        ("adapters", words(&of["adapters"])),
+        ("chain", if chain.is_empty() { "none".into() } else { chain.join(", ") }),
+        ("adapters seen", words(&of["adapters"])),
         ("unexpected tensors", words(&of["unexpected_tensors"])),
     ];
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

@@ -143,14 +143,14 @@ impl Delta {
         }
     }
 
-    /// The same change in another dtype and place, its scale taken into B.
+    /// The same change in another dtype and place; where it is there already, sharing its tensors.
     pub fn to(&self, kind: Kind, device: Device) -> Self {
         let put = |tensor: &Tensor| tensor.to_device(device).to_kind(kind);
         Self {
             a: put(&self.a),
-            b: put(&self.b) * self.scale,
-            scale: 1.0,
-            bias: self.bias.as_ref().map(|bias| put(bias) * self.scale),
+            b: put(&self.b),
+            scale: self.scale,
+            bias: self.bias.as_ref().map(put),
             magnitude: self.magnitude.as_ref().map(put),
         }
     }

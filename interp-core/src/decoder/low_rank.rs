@@ -9,7 +9,7 @@ use crate::adapter::Delta;
 /// `y += B (A x)`, perhaps for some rows' heads only.
 #[derive(Debug)]
 pub(crate) struct LowRank {
-    /// In the dtype of computation, its scale taken into B.
+    /// In the dtype of computation.
     delta: Delta,
     /// What a magnitude multiplies outputs by, `[d_out]`.
     stretch: Option<Tensor>,
@@ -81,8 +81,10 @@ impl LowRank {
         };
         let wide = |tensor: &Tensor| tensor.to_kind(y.kind());
         let x = masked(Side::In, wide(x));
-        let change = x.linear(&wide(&self.delta.a), None::<&Tensor>);
-        let change = change.linear(&wide(&self.delta.b), self.delta.bias.as_ref().map(wide));
+        // Scaled where it is narrowest.
+        let inner = x.linear(&wide(&self.delta.a), None::<&Tensor>) * self.delta.scale;
+        let bias_of_b = self.delta.bias.as_ref().map(|bias| wide(bias) * self.delta.scale);
+        let change = inner.linear(&wide(&self.delta.b), bias_of_b.as_ref());
         let change = masked(Side::Out, change);
         let Some(stretch) = &self.stretch else { return y + change };
         let plain = bias.map_or_else(|| y.shallow_clone(), |bias| &y - bias.to_kind(y.kind()));

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_nearer_neighbour_wins() {
         let map = [-1.0, 0.0, 0.5, 1.0];
-        let found = [-1.0, -0.6, -0.5, -0.4, 0.3, 0.75, 0.8, 1.0].map(|number| nearest(&map, number));
+        let found = [-1.0, -0.6, -0.51, -0.4, 0.3, 0.75, 0.8, 1.0].map(|number| nearest(&map, number));
         assert_eq!(found, [0, 0, 0, 1, 2, 2, 3, 3]);
     }
 }
