@@ -151,7 +151,7 @@ fn a_graft_of_all_parts_is_the_adapter_and_of_none_the_base() {
         let plain = load(&base, Dtype::F64);
         let adapted = plain.with(&adapter(name, &base)).unwrap();
         let config = plain.config();
-        let graft = |parts: Vec<Part>| logits(&adapted.grafted(&Masks::new(config, &[parts], Kind::Double)));
+        let graft = |parts: Vec<Part>| logits(&adapted.grafted(&Masks::only(config, &[&parts], Kind::Double)));
         assert!(same_bits(&graft(Vec::new()), &logits(&plain)), "{name}: none");
         let whole = logits(&adapted);
         assert!(relative(&graft(Part::all(config).collect()), &whole) <= 1e-13, "{name}: all");
@@ -161,7 +161,8 @@ fn a_graft_of_all_parts_is_the_adapter_and_of_none_the_base() {
         }
         let modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"].map(String::from);
         let by_module = |modules: &[String]| {
-            let masks = Masks::new(config, &[Part::all(config).collect()], Kind::Double).of_modules(modules.to_vec());
+            let all: Vec<Part> = Part::all(config).collect();
+            let masks = Masks::only(config, &[&all], Kind::Double).of_modules(modules.to_vec());
             logits(&adapted.grafted(&masks))
         };
         assert!(relative(&by_module(&modules), &whole) <= 1e-13, "{name}: all modules");
@@ -174,8 +175,9 @@ fn rows_of_one_pass_have_their_own_parts() {
     let base = tiny("qwen2");
     let adapted = load(&base, Dtype::F64).with(&adapter("qwen2-plain", &base)).unwrap();
     let config = adapted.config();
-    let rows: Vec<Vec<Part>> = Part::all(config).map(|part| vec![part]).collect();
-    let all = adapted.grafted(&Masks::new(config, &rows, Kind::Double));
+    let parts: Vec<Part> = Part::all(config).collect();
+    let rows: Vec<&[Part]> = parts.chunks(1).collect();
+    let all = adapted.grafted(&Masks::only(config, &rows, Kind::Double));
     let tokens = tokens();
     let _no_grad = tch::no_grad_guard();
     let start = interp_core::decoder::Start {
@@ -187,7 +189,7 @@ fn rows_of_one_pass_have_their_own_parts() {
     let resid = all.forward(start, 0..tokens.len(), &mut ());
     let together = all.unembed(&resid, 0, None, &mut ());
     for (row, parts) in rows.iter().enumerate() {
-        let alone = logits(&adapted.grafted(&Masks::new(config, std::slice::from_ref(parts), Kind::Double)));
+        let alone = logits(&adapted.grafted(&Masks::only(config, &[parts], Kind::Double)));
         assert!(relative(&together.get(row as i64), &alone) < 1e-12, "{parts:?}");
     }
 }

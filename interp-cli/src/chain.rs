@@ -9,10 +9,9 @@ use interp_core::Error;
 use interp_core::adapter::Adapter;
 use interp_core::checkpoint::{Checkpoint, CheckpointRef, How, Step};
 use interp_core::decoder::{Decoder, Masks};
-use interp_core::hash::FileHash;
+use interp_core::hash::{FileHash, Hashes};
 use interp_core::hub::HubOptions;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::parts::{Parts, parts};
 
@@ -132,7 +131,7 @@ impl Chain {
         applied.take(n).try_fold(base.share(), |decoder, (adapter, only)| {
             let adapted = decoder.with(adapter)?;
             let Some(only) = only else { return Ok(adapted) };
-            let masks = Masks::new(adapted.config(), std::slice::from_ref(&only.units), adapted.kind());
+            let masks = Masks::only(adapted.config(), &[&only.units], adapted.kind());
             Ok(adapted.grafted(&match &only.modules {
                 Some(modules) => masks.of_modules(modules.clone()),
                 None => masks,
@@ -169,9 +168,9 @@ fn merged_before(checkpoint: &Checkpoint) -> Result<BTreeSet<String>> {
     Ok(steps.filter_map(|step| step["sha256"].as_str().map(str::to_owned)).collect())
 }
 
+/// Remembered like those of all weight files, so that a large adapter is not read twice.
 fn sha256(file: &Path) -> Result<String> {
-    let bytes = fs::read(file).map_err(Error::io("read", file))?;
-    Ok(format!("{:x}", Sha256::digest(bytes)))
+    Ok(Hashes::start(vec![file.into()]).wait()?.remove(0).sha256)
 }
 
 /// `{file, bytes, sha256}` of weight files.

@@ -1,6 +1,7 @@
 //! `interp merge`: a checkpoint with its adapters merged in, as a folder that any program loads.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -45,14 +46,15 @@ pub fn merge(args: &MergeArgs, printer: &Printer) -> Result<Exit> {
     }
     model.chain.warnings().for_each(|line| printer.talk(&line));
     let hashes = Hashes::start(model.weight_files());
-    let partial = args.out.with_extension("partial");
-    let written = write(&model, merges, hashes, &partial);
-    if let Err(error) = written {
-        // What is half there must not be taken for a checkpoint.
-        let _ = fs::remove_dir_all(&partial);
-        return Err(error);
-    }
-    fs::rename(&partial, &args.out).map_err(Error::io("write", &args.out))?;
+    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    // What is half there must not be taken for a checkpoint: it has another name, and goes when anything fails. Whoever
+    // may read new folders may read this one.
+    let readable = Permissions::from_mode(0o777);
+    let partial = tempfile::Builder::new().prefix(".interp-merge-").permissions(readable).tempdir_in(parent);
+    let partial = partial.map_err(Error::io("create", parent))?;
+    write(&model, merges, hashes, partial.path())?;
+    fs::rename(partial.path(), &args.out).map_err(Error::io("write", &args.out))?;
     printer.data(&format!("{}\n", args.out.display()))?;
     Ok(Exit::Done)
 }
@@ -60,7 +62,6 @@ pub fn merge(args: &MergeArgs, printer: &Printer) -> Result<Exit> {
 fn write(model: &Model, merges: Merges<'_>, hashes: Hashes, dir: &Path) -> Result<()> {
     let checkpoint = &model.checkpoint;
     merges.check(checkpoint)?;
-    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     let described = model.describe(&hashes.wait()?);
     let record = json!({
         "schema": "interp.merge/1",

@@ -6,6 +6,9 @@ use super::{Adapter, Delta};
 use crate::checkpoint::{Checkpoint, Placement, Scope};
 use crate::error::{Error, Result};
 
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const UNEMBEDDING: &str = "lm_head.weight";
+
 /// Adapters to merge, in order. None at all leaves every tensor as the checkpoint has it.
 #[derive(Debug, Clone, Copy)]
 pub struct Merges<'a>(pub &'a [Adapter]);
@@ -14,14 +17,14 @@ impl Merges<'_> {
     /// [`Scope::tensor`] with every adapter merged in. As PEFT does on a model loaded in its own dtype, each sum is formed in
     /// f32 and rounded to the dtype of the file (of f16 files, f32) before anything else is done with it.
     ///
-    /// Errs as [`Scope::tensor`] does, and when an adapter adds a bias to a map that has none.
+    /// Errs as [`Scope::tensor`] does.
     pub fn tensor(&self, scope: &Scope<'_>, name: &str, shape: &[i64], place: &Placement) -> Result<Tensor> {
         if !self.changes(scope, name) {
             return scope.tensor(name, shape, place);
         }
         let stored = scope.kind(name).filter(|&kind| kind != Kind::Half).unwrap_or(Kind::Float);
         let native = Placement { kind: Some(stored), ..*place };
-        let tensor = self.onto(scope, name, scope.tensor(name, shape, &native)?)?;
+        let tensor = self.onto(scope, name, scope.tensor(name, shape, &native)?);
         scope.release(name);
         Ok(place.kind.map_or(tensor.shallow_clone(), |kind| tensor.to_kind(kind)))
     }
@@ -33,9 +36,9 @@ impl Merges<'_> {
     }
 
     /// `tensor`, which stands for `name`, with every adapter merged in, in its own dtype.
-    pub fn onto(&self, scope: &Scope<'_>, name: &str, tensor: Tensor) -> Result<Tensor> {
+    pub fn onto(&self, scope: &Scope<'_>, name: &str, tensor: Tensor) -> Tensor {
         let full = full(scope, name);
-        self.0.iter().try_fold(tensor, |tensor, adapter| adapter.merged(&full, tensor))
+        self.0.iter().fold(tensor, |tensor, adapter| adapter.merged(&full, tensor))
     }
 
     /// The stored tensor of that full name with the adapters merged in, in its own dtype (of an f16 file, f32); `None` when
@@ -56,45 +59,10 @@ impl Merges<'_> {
         names.into_iter().filter_map(|name| checkpoint.stored_bytes(name)).sum()
     }
 
-    /// Errs when an adapter adds a bias to a linear map without one, or replaces a weight that the checkpoint does not store:
-    /// merged weights have no place for them.
+    /// Errs where merged weights have no place for what an adapter changes: a bias of a linear map without one, one half alone of
+    /// tied embeddings.
     pub fn check(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let stored = |name: &str| checkpoint.scope().has(name);
-        for adapter in self.0 {
-            let saved = |name: &str| adapter.saved().get(name);
-            if checkpoint.config().tie_word_embeddings
-                && let (embedding, unembedding) = (saved("model.embed_tokens.weight"), saved("lm_head.weight"))
-                && let Some((name, _)) =
-                    [("embed_tokens", embedding), ("lm_head", unembedding)].into_iter().find(|(_, t)| t.is_some())
-                && !embedding.zip(unembedding).is_some_and(|(a, b)| a.equal(b))
-            {
-                return Err(Error::Field {
-                    path: adapter.dir().join("adapter_config.json"),
-                    field: "modules_to_save".into(),
-                    problem: format!("replaces `{name}` alone, which {} ties to its other half", checkpoint.name()),
-                    hint: Some("use +apply: instead of +merge:".into()),
-                });
-            }
-            let tied = |name: &str| checkpoint.config().tie_word_embeddings && name == "lm_head.weight";
-            if let Some(name) = adapter.saved().keys().find(|name| !stored(name) && !tied(name)) {
-                return Err(Error::Field {
-                    path: adapter.dir().join("adapter_config.json"),
-                    field: "modules_to_save".into(),
-                    problem: format!("holds `{name}`, which {} does not store by itself", checkpoint.name()),
-                    hint: Some("use +apply: instead of +merge:".into()),
-                });
-            }
-            let homeless = |(name, delta): &(&String, &Delta)| delta.bias.is_some() && !stored(&format!("{name}.bias"));
-            if let Some((name, _)) = adapter.deltas().iter().find(homeless) {
-                return Err(Error::Field {
-                    path: adapter.dir().join("adapter_config.json"),
-                    field: "lora_bias".into(),
-                    problem: format!("adds a bias to `{name}`, which has none to merge it into"),
-                    hint: Some("use +apply: instead of +merge:".into()),
-                });
-            }
-        }
-        Ok(())
+        self.0.iter().try_for_each(|adapter| adapter.check_places(checkpoint))
     }
 }
 
@@ -110,23 +78,55 @@ impl Adapter {
             })
     }
 
+    fn check_places(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let refuse = |field: &str, problem: String| {
+            Err(Error::Field {
+                path: self.dir().join("adapter_config.json"),
+                field: field.into(),
+                problem,
+                hint: Some("use +apply: instead of +merge:".into()),
+            })
+        };
+        let halves = [EMBEDDING, UNEMBEDDING].map(|name| self.saved().get(name));
+        let one = match halves {
+            [Some(embedding), Some(unembedding)] => (!embedding.equal(unembedding)).then_some(UNEMBEDDING),
+            [Some(_), None] => Some(EMBEDDING),
+            [None, Some(_)] => Some(UNEMBEDDING),
+            [None, None] => None,
+        };
+        if let Some(name) = one.filter(|_| checkpoint.config().tie_word_embeddings) {
+            let problem = format!("replaces `{name}` alone, which {} ties to its other half", checkpoint.name());
+            return refuse("modules_to_save", problem);
+        }
+        let stored = |name: &str| checkpoint.scope().has(name);
+        let homeless = |(name, delta): &(&String, &Delta)| delta.bias.is_some() && !stored(&format!("{name}.bias"));
+        match self.deltas().iter().find(homeless) {
+            None => Ok(()),
+            Some((name, _)) => refuse("lora_bias", format!("adds a bias to `{name}`, which has none to merge it into")),
+        }
+    }
+
     /// The stored tensor of that name with this adapter merged in, in the tensor's own dtype.
-    fn merged(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
+    fn merged(&self, name: &str, tensor: Tensor) -> Tensor {
         let (kind, device) = (tensor.kind(), tensor.device());
         if let Some(saved) = self.saved().get(name) {
-            return Ok(saved.to_device(device).to_kind(kind));
+            return saved.to_device(device).to_kind(kind);
         }
         if let Some(module) = name.strip_suffix(".bias") {
             let base = self.biases().get(module).map_or(tensor, |bias| bias.to_device(device).to_kind(kind));
-            let delta =
-                self.deltas().get(module).and_then(|delta| Some(delta.bias.as_ref()?.to_device(device) * delta.scale));
-            return Ok(delta.map_or(base.shallow_clone(), |delta| (base + delta).to_kind(kind)));
+            let of_b = self.deltas().get(module).and_then(|delta| Some(delta.bias.as_ref()? * delta.scale));
+            return match of_b {
+                Some(of_b) => (base + of_b.to_device(device)).to_kind(kind),
+                None => base,
+            };
         }
-        let delta = name.strip_suffix(".weight").and_then(|module| self.deltas().get(module));
-        Ok(delta.map_or(tensor.shallow_clone(), |delta| {
-            let wide = wide(kind);
-            delta.to(wide, device).merged(&tensor.to_kind(wide)).to_kind(kind)
-        }))
+        match name.strip_suffix(".weight").and_then(|module| self.deltas().get(module)) {
+            Some(delta) => {
+                let wide = wide(kind);
+                delta.to(wide, device).merged(&tensor.to_kind(wide)).to_kind(kind)
+            }
+            None => tensor,
+        }
     }
 }
 

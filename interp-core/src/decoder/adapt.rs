@@ -92,8 +92,9 @@ impl Decoder {
                 return refuse("use_dora", problem, "merge one of the two: +merge:ADAPTER");
             }
             if let Some(tensor) = active.replaces.iter().find(|tensor| other.replaces.contains(tensor)) {
+                let field = if tensor.ends_with(".bias") { "bias" } else { "modules_to_save" };
                 let problem = format!("replaces `{tensor}`, which `{}` has replaced already", other.name);
-                return refuse("modules_to_save", problem, "merge one of the two: +merge:ADAPTER");
+                return refuse(field, problem, "merge one of the two: +merge:ADAPTER");
             }
         }
         Ok(active)

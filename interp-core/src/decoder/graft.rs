@@ -60,13 +60,22 @@ pub struct Masks {
 
 impl Masks {
     /// Row `i` of a pass uses the parts `rows[i]` and no others. A single row stands for all.
-    pub fn new(config: &ModelConfig, rows: &[Vec<Part>], kind: Kind) -> Self {
+    pub fn only(config: &ModelConfig, rows: &[&[Part]], kind: Kind) -> Self {
+        Self::new(config, rows, [0.0, 1.0], kind)
+    }
+
+    /// Row `i` of a pass uses all parts but `rows[i]`. A single row stands for all.
+    pub fn all_but(config: &ModelConfig, rows: &[&[Part]], kind: Kind) -> Self {
+        Self::new(config, rows, [1.0, 0.0], kind)
+    }
+
+    fn new(config: &ModelConfig, rows: &[&[Part]], [others, named]: [f32; 2], kind: Kind) -> Self {
         let widths = [config.n_heads, config.n_kv_heads, 1];
-        let mut factors = widths.map(|width| vec![0f32; config.n_layers * rows.len() * width]);
+        let mut factors = widths.map(|width| vec![others; config.n_layers * rows.len() * width]);
         for (row, parts) in rows.iter().enumerate() {
-            for part in parts {
+            for part in *parts {
                 let unit = part.unit as usize;
-                factors[unit][(part.layer * rows.len() + row) * widths[unit] + part.index] = 1.0;
+                factors[unit][(part.layer * rows.len() + row) * widths[unit] + part.index] = named;
             }
         }
         let size = |unit: usize| [config.n_layers as i64, rows.len() as i64, widths[unit] as i64];

@@ -18,8 +18,8 @@ pub(crate) struct Linear {
     weight: Weight,
     /// `[d_out]`.
     bias: Option<Tensor>,
-    /// In the order in which the adapters came.
-    low_rank: Vec<LowRank>,
+    /// One per active adapter, in their order; `None` where an adapter leaves this map alone.
+    low_rank: Vec<Option<LowRank>>,
 }
 
 /// `[d_out, d_in]`, held once.
@@ -58,7 +58,7 @@ impl Weight {
         let Loading { place, merges, .. } = loading;
         let again = |weight: Nf4, double: bool| match merges.changes(scope, "weight") {
             // What training in 4 bits does when it merges: the 4-bit numbers, the change added, in 4 bits again.
-            true => Nf4::quantize(&merges.onto(scope, "weight", weight.dequantize(Kind::Float))?, double),
+            true => Nf4::quantize(&merges.onto(scope, "weight", weight.dequantize(Kind::Float)), double),
             false => Ok(weight),
         };
         if let Some((weight, double)) = scope.nf4("weight", shape)? {
@@ -124,15 +124,15 @@ impl Linear {
             same.bias = Some(bias.to_device(device).to_kind(kind));
         }
         let delta = adapter.deltas().get(name);
-        same.low_rank.extend(delta.map(|delta| LowRank::new(delta, kind, device, |kind| self.stored(kind))));
+        same.low_rank.push(delta.map(|delta| LowRank::new(delta, kind, device, |kind| self.stored(kind))));
         same
     }
 
-    /// The same map, where the change that came last counts for some rows and heads only.
+    /// The same map, where the change of the last adapter, if it changes this map, counts for some rows and heads only.
     pub(crate) fn masked(&self, mask: Mask) -> Self {
         let mut same = self.share();
-        if let Some(last) = same.low_rank.pop() {
-            same.low_rank.push(last.masked(Mask { factors: mask.factors.to_device(self.weight.device()), ..mask }));
+        if let Some(Some(last)) = same.low_rank.last_mut() {
+            *last = last.masked(Mask { factors: mask.factors.to_device(self.weight.device()), ..mask });
         }
         same
     }
@@ -140,7 +140,11 @@ impl Linear {
     /// The same map, sharing its weight.
     pub(crate) fn share(&self) -> Self {
         let bias = self.bias.as_ref().map(Tensor::shallow_clone);
-        Self { weight: self.weight.share(), bias, low_rank: self.low_rank.iter().map(LowRank::share).collect() }
+        Self {
+            weight: self.weight.share(),
+            bias,
+            low_rank: self.low_rank.iter().map(|one| one.as_ref().map(LowRank::share)).collect(),
+        }
     }
 
     /// `[…, d_in]` to `[…, d_out]`, in the dtype of `x`. Weights stored in another dtype are converted for this product
@@ -150,7 +154,7 @@ impl Linear {
         let kind = x.kind();
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
         let adapted = |y: Tensor, x: &Tensor, masked: bool| {
-            let mut changes = self.low_rank.iter().filter(|one| one.is_masked() == masked).peekable();
+            let mut changes = self.low_rank.iter().flatten().filter(|one| one.is_masked() == masked).peekable();
             if changes.peek().is_none() {
                 return y;
             }
@@ -167,7 +171,7 @@ impl Linear {
 
     /// Whether some row's change differs from another's, so that rows must not be cut apart.
     pub(crate) fn is_masked(&self) -> bool {
-        self.low_rank.iter().any(LowRank::is_masked)
+        self.low_rank.iter().flatten().any(LowRank::is_masked)
     }
 
     /// Whether every product of `kind` converts the weight first.
@@ -179,13 +183,13 @@ impl Linear {
         }
     }
 
-    /// The weight `[d_out, d_in]` that the map amounts to, in the given dtype.
+    /// The weight `[d_out, d_in]` that the map amounts to, for every row, in the given dtype.
     pub(crate) fn weight(&self, kind: Kind) -> Tensor {
-        if self.low_rank.is_empty() {
+        let mut changes = self.low_rank.iter().flatten().peekable();
+        if changes.peek().is_none() {
             return self.stored(kind);
         }
-        let weight = self.stored(wide_kind(kind));
-        self.low_rank.iter().fold(weight, |weight, one| one.merged(&weight)).to_kind(kind)
+        changes.fold(self.stored(wide_kind(kind)), |weight, one| one.merged(&weight)).to_kind(kind)
     }
 
     /// The weight without what adapters add.

@@ -37,6 +37,16 @@ impl Mask {
         Self { factors: self.factors.shallow_clone(), side: self.side }
     }
 
+    /// A factor for each of the `width` numbers of a side, `[width]`; `None` for the side that has no heads.
+    ///
+    /// # Panics
+    /// If rows have factors of their own.
+    fn of_all_rows(&self, side: Side, width: i64) -> Option<Tensor> {
+        assert_eq!(self.factors.size()[0], 1, "rows that differ have no weight in common");
+        let heads = self.factors.size()[1];
+        (self.side == side).then(|| self.factors.get(0).repeat_interleave_self_int(width / heads, 0, None))
+    }
+
     /// `x [row, pos, …]` with each head's part times its factor.
     fn apply(&self, x: &Tensor) -> Tensor {
         let size = x.size();
@@ -93,6 +103,16 @@ impl LowRank {
 
     /// `weight [d_out, d_in]` (wide) with the change merged in.
     pub(crate) fn merged(&self, weight: &Tensor) -> Tensor {
-        self.delta.to(weight.kind(), weight.device()).merged(weight)
+        let mut delta = self.delta.to(weight.kind(), weight.device());
+        if let Some(mask) = &self.mask {
+            let factors = |side, width| mask.of_all_rows(side, width).map(|factors| factors.to_kind(weight.kind()));
+            if let Some(factors) = factors(Side::In, delta.a.size()[1]) {
+                delta.a = delta.a * factors;
+            }
+            if let Some(factors) = factors(Side::Out, delta.b.size()[0]) {
+                delta.b = delta.b * factors.unsqueeze(1);
+            }
+        }
+        delta.merged(weight)
     }
 }

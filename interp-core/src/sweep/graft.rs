@@ -78,12 +78,8 @@ impl Sweep {
 
     /// `adapted` with a row for each of `rows`, which are the parts of cells, none standing for a clean row.
     pub(super) fn grafted(&self, adapted: &Decoder, rows: &[&[Part]]) -> Decoder {
-        let config = adapted.config();
-        let parts = |parts: &&[Part]| match self.edit {
-            Edit::Ungraft => Part::all(config).filter(|part| !parts.contains(part)).collect(),
-            _ => parts.to_vec(),
-        };
-        adapted.grafted(&Masks::new(config, &rows.iter().map(parts).collect::<Vec<_>>(), adapted.kind()))
+        let masks = if matches!(self.edit, Edit::Ungraft) { Masks::all_but } else { Masks::only };
+        adapted.grafted(&masks(adapted.config(), rows, adapted.kind()))
     }
 }
 

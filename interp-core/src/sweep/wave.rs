@@ -98,22 +98,17 @@ impl Run<'_> {
         let rows: Vec<Option<usize>> = (0..sets.len()).map(|i| edits.row_of(i).map(|row| row as usize)).collect();
         let frontier =
             edits.frontier().filter(|_| rows.iter().zip(&is_control).any(|(row, control)| row.is_some() && !control));
-        let grafted = self.adapted.map(|adapted| {
-            let mut of_row: Vec<&[Part]> = vec![&[]; 1 + rows.iter().flatten().count()];
-            rows.iter()
-                .zip(parts)
-                .filter_map(|(row, parts)| row.map(|row| (row, parts)))
-                .for_each(|(row, parts)| of_row[row] = parts);
-            self.sweep.grafted(adapted, &of_row)
-        });
-        let decoder = grafted.as_ref().unwrap_or(self.decoder);
         let mut cells = Vec::with_capacity(wave.cells.len());
         let mut controls = Vec::new();
-        for (((index, _), row), is_control) in sets.iter().zip(rows).zip(is_control) {
+        let mut of_rows: Vec<&[Part]> = vec![&[]; 1 + rows.iter().flatten().count()];
+        for ((((index, _), row), is_control), parts) in sets.iter().zip(rows).zip(is_control).zip(parts) {
+            row.into_iter().for_each(|row| of_rows[row] = parts);
             if is_control { controls.extend(row) } else { cells.push((*index, row)) }
         }
         let Some(frontier) = frontier else { return Ok(Found { cells, controls, values: None }) };
 
+        let grafted = self.adapted.map(|adapted| self.sweep.grafted(adapted, &of_rows));
+        let decoder = grafted.as_ref().unwrap_or(self.decoder);
         let past = self.base.past().before(frontier.pos);
         let start = self.base.resume(decoder, wave.layer, frontier.pos, &past);
         let values = self.measure(decoder, start, &mut edits);

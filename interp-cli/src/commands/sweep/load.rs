@@ -70,8 +70,8 @@ impl Loaded {
 }
 
 impl Prepared {
-    /// Loads what the trials that are `wanted` run with, the weights that `bases` has already excepted. Where the donor's activations go through a map, or the two models do
-    /// not fit into memory together, the donor runs first, and goes.
+    /// Loads what the trials that are `wanted` run with, the weights that `bases` has already excepted. Where the donor's
+    /// activations go through a map, or the two models do not fit into memory together, the donor runs first, and goes.
     pub fn load(&self, wanted: &dyn Fn(usize) -> bool, bases: &mut Bases, printer: &Printer) -> Result<Loaded> {
         let Some(source) = &self.source else {
             if self.sweep.edit.is_graft() {
@@ -234,10 +234,11 @@ fn fit_together(edited: &Model, donor: &Model) -> bool {
     edited.devices.free_memory().is_none_or(|free| bytes(edited) + bytes(donor) < free / 2)
 }
 
-/// A checkpoint's base beside what is loaded: weights stay in the memory map and are converted product by product. A GPU that has no
-/// room for them leaves the work to the CPU.
+/// A checkpoint's base beside what is loaded: weights stay in the memory map and are converted product by product, unless
+/// they are quantized on load, which makes them other numbers. A GPU that has no room for them leaves the work to the CPU.
 pub fn mapped(model: &Model, precision: Precision, devices: &Devices) -> interp_core::Result<Decoder> {
-    let (checkpoint, precision) = (&model.checkpoint, Precision { weights: Weights::File, ..precision });
+    let weights = if precision.weights.quantizes() { precision.weights } else { Weights::File };
+    let (checkpoint, precision) = (&model.checkpoint, Precision { weights, ..precision });
     let stored = checkpoint.stored_dtypes();
     let total: u64 = stored.values().sum();
     let copied = |device: Device| match precision.storage(&stored, device) {
