@@ -171,6 +171,46 @@ fn a_graft_of_all_parts_is_the_adapter_and_of_none_the_base() {
 }
 
 #[test]
+fn a_graft_leaves_the_adapters_before_it_whole() {
+    let base = tiny("mistral");
+    let [sft, grpo] = ["mistral-sft", "mistral-grpo"].map(|name| adapter(name, &base));
+    // `grpo` leaves the MLPs alone, which `sft` changes.
+    assert!(sft.deltas().keys().any(|name| name.contains("mlp")) && !grpo.deltas().keys().any(|n| n.contains("mlp")));
+    let before = load(&base, Dtype::F64).with(&sft).unwrap();
+    let both = before.with(&grpo).unwrap();
+    let none = both.grafted(&Masks::only(both.config(), &[&[]], Kind::Double));
+    assert!(same_bits(&logits(&none), &logits(&before)));
+    assert!(relative(&logits(&both), &logits(&before)) > 1e-6);
+}
+
+#[test]
+fn all_but_some_parts_are_the_other_parts() {
+    let base = tiny("qwen2");
+    let adapted = load(&base, Dtype::F64).with(&adapter("qwen2-plain", &base)).unwrap();
+    let config = adapted.config();
+    let (some, others): (Vec<Part>, Vec<Part>) = Part::all(config).partition(|part| part.index % 2 == 0);
+    let graft = |masks: Masks| logits(&adapted.grafted(&masks));
+    let but = graft(Masks::all_but(config, &[&some], Kind::Double));
+    assert!(same_bits(&but, &graft(Masks::only(config, &[&others], Kind::Double))));
+    assert!(relative(&but, &graft(Masks::only(config, &[&some], Kind::Double))) > 1e-6);
+}
+
+#[test]
+fn results_of_parts_add_up_to_attn_out() {
+    let base = tiny("qwen2");
+    let adapted = load(&base, Dtype::F64).with(&adapter("qwen2-plain", &base)).unwrap();
+    let parts: Vec<Part> = Part::all(adapted.config()).step_by(2).collect();
+    let grafted = adapted.grafted(&Masks::only(adapted.config(), &[&parts], Kind::Double));
+    let points = all_points(grafted.config().n_layers);
+    let (cache, _) = full_pass(&grafted, &tokens(), &points);
+    for at in points.into_iter().filter(|at| at.site.to_string() == "result") {
+        let out = interp_core::site::HookPoint::new("attn_out".parse().unwrap(), at.layer);
+        let sum = cache.get(at).unwrap().sum_dim_intlist(2, false, None::<Kind>);
+        assert!(relative(&sum, cache.get(out).unwrap()) < 1e-12, "{at}");
+    }
+}
+
+#[test]
 fn rows_of_one_pass_have_their_own_parts() {
     let base = tiny("qwen2");
     let adapted = load(&base, Dtype::F64).with(&adapter("qwen2-plain", &base)).unwrap();
