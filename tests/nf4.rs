@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use interp_core::checkpoint::Checkpoint;
+use interp_core::adapter::{Adapter, Merges};
+use interp_core::checkpoint::{Checkpoint, Location};
 use interp_core::config::ModelConfig;
 use interp_core::decoder::{Decoder, expected_tensors};
 use interp_core::device::{Dtype, Precision, Weights};
+use interp_core::hub::HubOptions;
 use interp_core::nf4::{BLOCK, DoubleScales, Nf4, quantize};
 use interp_core::site::{HookPoint, Site};
 use safetensors::SafeTensors;
@@ -54,7 +56,7 @@ fn linears(checkpoint: &Checkpoint) -> Vec<(String, [i64; 2])> {
 }
 
 fn read(checkpoint: &Checkpoint, name: &str, shape: [i64; 2]) -> Nf4 {
-    checkpoint.scope().nf4(name, shape).expect("of this shape").expect("4-bit").0
+    checkpoint.scope().nf4(name, shape).expect("of this shape").expect("4-bit")
 }
 
 /// `fixtures/tiny/mistral` with weights rounded to bf16.
@@ -169,6 +171,27 @@ fn logits_are_those_of_transformers_however_the_weights_came() {
             let shared = load(&base, Dtype::F32, on_load).in_dtype(dtype);
             assert!(same_bits(&made, &full_pass(&shared, &tokens, &[]).1), "{name} {dtype}");
         }
+    }
+}
+
+#[test]
+fn a_merge_into_4_bits_is_pefts() {
+    let expected = expected();
+    let tokens = Vec::<i64>::try_from(&expected["tokens"]).unwrap();
+    let location = Location::Folder(fixture("adapters/mistral-sft"));
+    for name in NAMES {
+        let base = open(&nf4(name));
+        let sft = Adapter::open(&location, &HubOptions::from_vars(|_| None), base.config()).unwrap();
+        let precision = Precision { dtype: Dtype::F32, weights: Weights::Auto };
+        let merges = Merges(std::slice::from_ref(&sft));
+        let merged = Decoder::load_merged(&base, merges, Device::Cpu, precision, false).unwrap();
+        let (ours, theirs) = (full_pass(&merged, &tokens, &[]).1, &expected[&format!("{name}.merged.logits")]);
+        let distance = max_diff(&ours, theirs) / max_abs(theirs);
+        println!("{name}, merged: logits differ from peft's by {distance:.1e} of the largest");
+        assert!(distance < 1e-5, "{name}: {distance:e}");
+        // Beside 4-bit weights the change keeps its full precision.
+        let beside = load(&nf4(name), Dtype::F32, Weights::Auto).with(&sft).unwrap();
+        assert!(max_diff(&full_pass(&beside, &tokens, &[]).1, theirs) > 1e-3 * max_abs(theirs));
     }
 }
 
@@ -328,6 +351,7 @@ fn files_that_do_not_fit_together_are_refused_by_tensor() {
     has(&state("[80, 48]", "[48, 80]"), "up_proj.weight`: expected shape [80, 48], found shape [48, 80]");
     has(&state("\"blocksize\": 64", "\"blocksize\": 63"), "expected `blocksize` from 32 to 4096, found 63");
     has(&state("nf4", "fp4"), "expected `quant_type` nf4, found \"fp4\"");
+    has(&state("float32", "int8"), "expected `dtype` float32, bfloat16 or float16, found \"int8\"");
     has(&state("{", ""), "expected the JSON of a quantization, found");
 
     let stray = with_tensor("plain", |name, dtype, shape, data| match name == "model.embed_tokens.weight" {

@@ -181,7 +181,7 @@ impl Checkpoint {
     /// `nf4`, or with double quantisation `nf4-double`, if the files hold 4-bit tensors.
     pub fn quantization(&self) -> Option<&'static str> {
         self.tensors.values().find_map(|entry| match &entry.origin {
-            Origin::Nf4(parts) if parts.double => Some("nf4-double"),
+            Origin::Nf4(parts) if parts.form.double => Some("nf4-double"),
             Origin::Nf4(_) => Some("nf4"),
             Origin::File { .. } | Origin::Seed(_) => None,
         })

@@ -312,8 +312,16 @@ impl Decoder {
         if self.lm_head.kind() == wide {
             return normed.matmul(&self.lm_head.transpose(0, 1));
         }
-        let blocks = self.lm_head.split(UNEMBED_ROWS, 0);
-        let parts: Vec<Tensor> = blocks.iter().map(|part| normed.matmul(&part.to_kind(wide).transpose(0, 1))).collect();
+        // One buffer for all blocks: freed and asked for again, each would take new memory, for what is freed between two
+        // small tensors is just too short for the next one, which must be aligned.
+        let size = self.lm_head.size();
+        let buffer = Tensor::empty([UNEMBED_ROWS.min(size[0]), size[1]], (wide, self.lm_head.device()));
+        let product = |part: &Tensor| {
+            let mut converted = buffer.narrow(0, 0, part.size()[0]);
+            converted.copy_(part);
+            normed.matmul(&converted.transpose(0, 1))
+        };
+        let parts: Vec<Tensor> = self.lm_head.split(UNEMBED_ROWS, 0).iter().map(product).collect();
         Tensor::cat(&parts, -1)
     }
 }

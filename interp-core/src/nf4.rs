@@ -21,23 +21,35 @@ pub struct Nf4 {
     packed: Tensor,
     /// f32 `[block]`, on the same device.
     absmax: Tensor,
-    code: [f32; 16],
-    block: usize,
-    shape: [i64; 2],
+    form: Form,
+}
+
+/// What the bytes of a 4-bit matrix mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Form {
+    /// What indices stand for, times their block's scale.
+    pub code: [f32; 16],
+    /// Numbers per scale.
+    pub block: usize,
+    /// `[d_out, d_in]`
+    pub shape: [i64; 2],
+    /// Whether scales were quantised themselves.
+    pub double: bool,
+    /// dtype of the weights that were quantised.
+    pub made_of: Kind,
 }
 
 impl Nf4 {
-    /// A matrix of `shape [d_out, d_in]` from its parts: `packed` u8 `[d_out · d_in / 2]` on any device, one f32 scale per
-    /// `block` numbers, and the table that indices point into.
+    /// A matrix from its parts: `packed` u8 `[d_out · d_in / 2]` on any device, and one f32 scale per block.
     ///
     /// # Panics
     /// If the parts do not have these lengths.
-    pub fn new(packed: Tensor, absmax: &[f32], code: [f32; 16], block: usize, shape: [i64; 2]) -> Self {
-        let numbers = shape.iter().product::<i64>() as usize;
+    pub fn new(packed: Tensor, absmax: &[f32], form: Form) -> Self {
+        let numbers = form.shape.iter().product::<i64>() as usize;
         assert_eq!((packed.kind(), packed.numel(), numbers % 2), (Kind::Uint8, numbers / 2, 0), "packed bytes");
-        assert_eq!((absmax.len(), block % 2), (numbers.div_ceil(block), 0), "one scale per block");
+        assert_eq!((absmax.len(), form.block % 2), (numbers.div_ceil(form.block), 0), "one scale per block");
         let absmax = Tensor::from_slice(absmax).to_device(packed.device());
-        Self { packed: packed.view([-1]), absmax, code, block, shape }
+        Self { packed: packed.view([-1]), absmax, form }
     }
 
     /// `weight [d_out, d_in]`, of floats on the CPU, to the 4-bit numbers that bitsandbytes makes of it in blocks of
@@ -71,17 +83,29 @@ impl Nf4 {
         if double {
             absmax = DoubleScales::quantize(&absmax)?.expand();
         }
-        Ok(Self::new(Tensor::from_slice(&packed), &absmax, CODE, BLOCK, [d_out, d_in]))
+        let form = Form { code: CODE, block: BLOCK, shape: [d_out, d_in], double, made_of: weight.kind() };
+        Ok(Self::new(Tensor::from_slice(&packed), &absmax, form))
     }
 
     /// The same matrix, sharing its numbers.
     pub fn share(&self) -> Self {
-        Self { packed: self.packed.shallow_clone(), absmax: self.absmax.shallow_clone(), ..*self }
+        Self { packed: self.packed.shallow_clone(), absmax: self.absmax.shallow_clone(), form: self.form }
     }
 
     /// Where it is.
     pub fn device(&self) -> Device {
         self.packed.device()
+    }
+
+    /// The matrix in 4 bits once more after `change`, as peft merges an adapter into 4-bit weights: `change` gets the numbers
+    /// in f32, rounded to the dtype of the weights that were quantised.
+    ///
+    /// Errs as [`Nf4::quantize`] does.
+    pub fn changed(&self, change: impl FnOnce(Tensor) -> Tensor) -> Result<Self> {
+        let Form { double, made_of, .. } = self.form;
+        let again =
+            Self::quantize(&change(self.dequantize(Kind::Float).to_kind(made_of).to_kind(Kind::Float)), double)?;
+        Ok(Self { form: Form { made_of, ..again.form }, ..again })
     }
 
     /// The same on another device. Errs when there is no room for it.
@@ -108,16 +132,16 @@ impl Nf4 {
     }
 
     fn filled<T: Number>(&self, kind: Kind) -> Tensor {
-        let out = Tensor::empty(self.shape, (kind, Device::Cpu));
+        let out = Tensor::empty(self.form.shape, (kind, Device::Cpu));
         let n = out.numel();
         // SAFETY: fresh, contiguous and of `n` numbers of `T`'s size; nobody else has it yet, and every number is written.
         let numbers = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<T>(), n) };
         // SAFETY: contiguous tensors on the CPU of these lengths, checked when they were put together, never written to.
         let (packed, absmax) = unsafe {
             let packed = std::slice::from_raw_parts(self.packed.data_ptr().cast::<u8>(), n / 2);
-            (packed, std::slice::from_raw_parts(self.absmax.data_ptr().cast::<f32>(), n.div_ceil(self.block)))
+            (packed, std::slice::from_raw_parts(self.absmax.data_ptr().cast::<f32>(), n.div_ceil(self.form.block)))
         };
-        dequantize(packed, absmax, &self.code, self.block, numbers, threads(n));
+        dequantize(packed, absmax, &self.form.code, self.form.block, numbers, threads(n));
         out
     }
 
@@ -125,10 +149,10 @@ impl Nf4 {
     fn dequantize_by_torch(&self, kind: Kind) -> Tensor {
         let (high, low) = (self.packed.bitwise_right_shift_tensor_scalar(4), self.packed.bitwise_and(15));
         let indices = Tensor::stack(&[high, low], -1).view([-1]).to_kind(Kind::Int);
-        let code = Tensor::from_slice(&self.code).to_device(self.packed.device());
-        let scales = self.absmax.repeat_interleave_self_int(self.block as i64, 0, None);
+        let code = Tensor::from_slice(&self.form.code).to_device(self.packed.device());
+        let scales = self.absmax.repeat_interleave_self_int(self.form.block as i64, 0, None);
         let numbers = code.index_select(0, &indices) * scales.narrow(0, 0, indices.size()[0]);
-        numbers.to_kind(kind).view(self.shape)
+        numbers.to_kind(kind).view(self.form.shape)
     }
 
     /// The packed indices, u8 `[d_out · d_in / 2]`.

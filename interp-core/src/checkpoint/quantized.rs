@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use safetensors::tensor::Dtype;
 use serde_json::Value;
+use tch::Kind;
 
 use super::finite::first_bad;
 use super::{Entry, Origin, Shard};
 use crate::error::{Error, Result};
-use crate::nf4::DoubleScales;
+use crate::nf4::{DoubleScales, Form};
 
 /// What the name of a quantisation's JSON ends in, up to the type's name.
 const STATE: &str = ".quant_state.bitsandbytes__";
@@ -25,12 +26,8 @@ pub(super) struct Nf4Parts {
     pub(super) packed: Entry,
     /// One f32 per block.
     pub(super) absmax: Vec<f32>,
-    /// What indices stand for.
-    pub(super) code: [f32; 16],
-    /// Numbers per scale.
-    pub(super) block: usize,
-    /// Whether scales were quantised themselves.
-    pub(super) double: bool,
+    /// What they mean.
+    pub(super) form: Form,
     /// Bytes of all parts in the file.
     pub(super) bytes: u64,
 }
@@ -76,9 +73,10 @@ impl Reader<'_> {
         };
         let shape: Option<Vec<i64>> =
             json["shape"].as_array().and_then(|shape| shape.iter().map(Value::as_i64).collect());
-        let Some(shape) = shape.filter(|shape| matches!(shape[..], [1..=0x7fff_ffff, 1..=0x7fff_ffff])) else {
+        let Some(&[d_out @ 1..=0x7fff_ffff, d_in @ 1..=0x7fff_ffff]) = shape.as_deref() else {
             return Err(wrong(self, "shape", "of a matrix"));
         };
+        let shape = [d_out, d_in];
         let block_of = |field: &str| json[field].as_u64().filter(|block| BLOCKS.contains(block)).map(|n| n as usize);
         let Some(block) = block_of("blocksize") else { return Err(wrong(self, "blocksize", "from 32 to 4096")) };
         if json["quant_type"] != "nf4" {
@@ -88,6 +86,12 @@ impl Reader<'_> {
         if !numbers.is_multiple_of(2) {
             return Err(wrong(self, "shape", "of an even number of numbers"));
         }
+        let made_of = match json["dtype"].as_str() {
+            Some("float32") => Kind::Float,
+            Some("bfloat16") => Kind::BFloat16,
+            Some("float16") => Kind::Half,
+            _ => return Err(wrong(self, "dtype", "float32, bfloat16 or float16")),
+        };
         let packed = self.take(self.name, Dtype::U8, Some(numbers / 2))?;
         let code = self.floats(".quant_map", 16)?;
         let blocks = numbers.div_ceil(block);
@@ -105,7 +109,8 @@ impl Reader<'_> {
             self.floats(".absmax", blocks)?
         };
         let code = code.try_into().expect("as many as were asked for");
-        Ok((shape, Nf4Parts { packed, absmax, code, block, double, bytes: self.bytes }))
+        let form = Form { code, block, shape, double, made_of };
+        Ok((shape.to_vec(), Nf4Parts { packed, absmax, form, bytes: self.bytes }))
     }
 
     /// Takes a part of `numbers` numbers, however many axes it has.

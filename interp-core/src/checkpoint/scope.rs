@@ -128,12 +128,11 @@ impl<'a> Scope<'a> {
         copy.f_view(shape).map_err(fail)
     }
 
-    /// The 4-bit matrix `name` of exactly this shape, and whether its scales were quantised themselves; `None` when it is
-    /// stored otherwise, or not at all. Its packed numbers stay in the mapped file, as with [`Scope::tensor`]; its scales are
-    /// copies.
+    /// The 4-bit matrix `name` of exactly this shape; `None` when it is stored otherwise, or not at all. Its packed numbers
+    /// stay in the mapped file, as with [`Scope::tensor`]; its scales are copies.
     ///
     /// Errs, naming file and tensor, when it has another shape.
-    pub fn nf4(&self, name: &str, shape: [i64; 2]) -> Result<Option<(Nf4, bool)>> {
+    pub fn nf4(&self, name: &str, shape: [i64; 2]) -> Result<Option<Nf4>> {
         let name = self.full(name);
         let Some(entry) = self.checkpoint.tensors.get(&name) else { return Ok(None) };
         let Origin::Nf4(parts) = &entry.origin else { return Ok(None) };
@@ -146,7 +145,7 @@ impl<'a> Scope<'a> {
         let (shard, n) = (&self.checkpoint.shards[shard], range.len() as i64);
         shard.prefetch(range.clone());
         let packed = view(shard.bytes(range), &[n], Kind::Uint8);
-        Ok(Some((Nf4::new(packed, &parts.absmax, parts.code, parts.block, shape), parts.double)))
+        Ok(Some(Nf4::new(packed, &parts.absmax, parts.form)))
     }
 
     /// Gives back the pages of a tensor that was copied elsewhere. A tensor still in use reads them again from the file.

@@ -56,18 +56,18 @@ impl Loading<'_> {
 impl Weight {
     fn load(scope: &Scope<'_>, shape: [i64; 2], loading: &Loading<'_>) -> Result<Self> {
         let Loading { place, merges, .. } = loading;
-        let again = |weight: Nf4, double: bool| match merges.changes(scope, "weight") {
-            // What training in 4 bits does when it merges: the 4-bit numbers, the change added, in 4 bits again.
-            true => Nf4::quantize(&merges.onto(scope, "weight", weight.dequantize(Kind::Float)), double),
+        // What training in 4 bits does when it merges: the 4-bit numbers, the change added, in 4 bits again.
+        let merged = |weight: Nf4| match merges.changes(scope, "weight") {
+            true => weight.changed(|numbers| merges.onto(scope, "weight", numbers)),
             false => Ok(weight),
         };
-        if let Some((weight, double)) = scope.nf4("weight", shape)? {
-            return again(weight, double)?.to_device(place.device).map(Weight::Nf4);
+        if let Some(weight) = scope.nf4("weight", shape)? {
+            return merged(weight)?.to_device(place.device).map(Weight::Nf4);
         }
         if loading.weights.quantizes() {
             let double = loading.weights == Weights::Nf4Double;
             let weight = scope.tensor("weight", &shape, &Placement { device: Device::Cpu, ..*place })?;
-            let quantized = again(Nf4::quantize(&weight, double)?, double)?;
+            let quantized = merged(Nf4::quantize(&weight, double)?)?;
             drop(weight);
             scope.release("weight");
             return quantized.to_device(place.device).map(Weight::Nf4);
