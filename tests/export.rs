@@ -111,7 +111,8 @@ fn stats_prints_the_top_cells() {
     assert_eq!(
         text(&output.stderr),
         "1 of 6 trials were refused; see skipped.json\n\
-         noise floor (logit-diff): repeat 5.1e-2, batch 2.0e-2, precision not measured; 0 of 5 cells are below it\n"
+         noise floor (logit-diff): repeat 5.1e-2, batch 2.0e-2, precision not measured; 0 of 5 cells are below it\n\
+         logit_diff_drop: no test over the whole grid: 3 clusters: the least p is 0.125, above alpha 0.05\n"
     );
 
     let output =
@@ -168,7 +169,7 @@ fn plot_redraws_the_folders_own_figure() {
     assert_eq!(text(&output.stdout), format!("{}\n", out.display()));
     assert!(text(&std::fs::read(&out).unwrap()).contains(">A &lt;title&gt;</text>"));
     let output = interp(&["plot", path, "--out", "figure.pdf"]);
-    let message = "error: figure.pdf: a figure is .svg or .png\nhint: end the name of --out in .svg or .png\n";
+    let message = "error: figure.pdf: a figure is .svg or .png\nhint: end its name in .svg or .png\n";
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), message.into()));
 }
 

@@ -23,5 +23,6 @@ mod parity;
 mod prompt;
 mod property;
 mod run_folder;
+mod statistics;
 mod sweep;
 mod tidy;

@@ -4,6 +4,7 @@
 mod adapter;
 mod bench;
 mod contrast;
+mod stats;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::adapter::AdapterArgs;
 pub use self::bench::BenchArgs;
 pub use self::contrast::ContrastArgs;
+pub use self::stats::{JudgeArgs, StatsArgs};
 
 /// Exact per-head causal interventions on Qwen2.5-style models.
 #[derive(Debug, Parser)]
@@ -36,7 +38,7 @@ pub enum Command {
     Sweep(SweepArgs),
     /// Run random cells of an output folder again by plain full passes and compare
     Verify(VerifyArgs),
-    /// Print the largest effects in an output folder, or heads beside a random control, with intervals
+    /// Print the largest effects in an output folder, or heads beside a control, with intervals and tests
     Stats(StatsArgs),
     /// Run the same sweep on several checkpoints and compare them cell by cell
     Contrast(ContrastArgs),
@@ -377,46 +379,6 @@ pub struct VerifyArgs {
     /// Use only what the hub cache holds
     #[arg(long)]
     pub offline: bool,
-}
-
-/// `interp stats`.
-#[derive(Debug, Args)]
-pub struct StatsArgs {
-    /// Output folder of a sweep
-    pub dir: PathBuf,
-    /// Which metric; the folder's first one if not given
-    #[arg(long, value_name = "NAME")]
-    pub metric: Option<String>,
-    /// Print JSON with the columns of delta.json
-    #[arg(long)]
-    pub json: bool,
-    /// Rank by the size of the mean, so that strong negative cells come first too
-    #[arg(long, conflicts_with_all = ["heads", "clean"])]
-    pub abs: bool,
-    /// How many cells, those of largest (most positive) mean first [default: 10]
-    #[arg(long, value_name = "K", conflicts_with_all = ["heads", "clean"])]
-    pub top: Option<usize>,
-    /// Only these heads: L19.H17,L20.H3, or top:K for those of largest mean
-    #[arg(long, value_name = "HEADS")]
-    pub heads: Option<String>,
-    /// Folder whose primary metric ranks the heads of `--heads top:K`; this folder if not given
-    #[arg(long, value_name = "DIR", requires = "heads")]
-    pub ranked_by: Option<PathBuf>,
-    /// Compare --heads with the mean of N other measured heads, drawn at random
-    #[arg(long, value_name = "N")]
-    pub control: Option<usize>,
-    /// Print what the unedited runs measured instead, by direction
-    #[arg(long, conflicts_with_all = ["heads", "control"])]
-    pub clean: bool,
-    /// Confidence level of the bootstrap intervals; as in the folder if not given
-    #[arg(long, value_name = "LEVEL")]
-    pub ci: Option<f64>,
-    /// Number of bootstrap resamples; as in the folder if not given
-    #[arg(long, value_name = "N")]
-    pub resamples: Option<usize>,
-    /// Seed of the bootstrap and of the control's draw; as in the folder if not given
-    #[arg(long)]
-    pub seed: Option<u64>,
 }
 
 /// `interp plot`.

@@ -5,6 +5,7 @@ mod chain;
 mod cli;
 mod commands;
 mod edits;
+mod figure;
 mod interrupt;
 mod memory;
 mod model;

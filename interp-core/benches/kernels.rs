@@ -15,7 +15,7 @@ use interp_core::intervention::{CellSet, Context, Donors, Edit, Edits, Intervent
 use interp_core::metric::Metric;
 use interp_core::prompt::Prompt;
 use interp_core::site::{HookPoint, Positions, Site};
-use interp_core::stats::{Bootstrap, Clusters, summarize};
+use interp_core::stats::{Bootstrap, Clusters, Permutation, max_statistic, summarize};
 use interp_core::sweep::{Grid, Models, Sweep};
 use interp_core::trial::{Target, Trial};
 use tch::{Device, Tensor};
@@ -105,6 +105,24 @@ fn bootstrap(c: &mut Criterion) {
     });
 }
 
+/// The test over the whole grid: 5,000 sign vectors of 1,920 cells over 200 trials, each its own cluster or two in one.
+fn max_statistic_of_a_grid(c: &mut Criterion) {
+    let (n_trials, n_cells) = (200, 1920);
+    let value = |trial: usize, cell: usize| ((trial * 37 + cell * 11) % 641) as f32 - 320.0;
+    let trials: Vec<Vec<f32>> = (0..n_trials).map(|t| (0..n_cells).map(|cell| value(t, cell)).collect()).collect();
+    let trials: Vec<&[f32]> = trials.iter().map(Vec::as_slice).collect();
+    for size in [2, 1] {
+        let labels: Vec<Option<String>> = (0..n_trials).map(|t| Some(format!("c{}", t / size))).collect();
+        let clusters = Clusters::new(&labels);
+        c.bench_function(
+            format!("max statistic of 1920 cells, {} clusters, 5000 signs", clusters.len()).as_str(),
+            |b| {
+                b.iter(|| max_statistic(black_box(&trials), &clusters, &Permutation::default()).expect("statistics"));
+            },
+        );
+    }
+}
+
 /// One cell per head of every layer.
 fn cells(n_layers: usize, n_heads: usize, positions: &str) -> Vec<Vec<Intervention>> {
     let positions: Positions = positions.parse().expect("a selector");
@@ -137,6 +155,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = block_by_rows, bind_a_wide_wave, small_wave, bootstrap
+    targets = block_by_rows, bind_a_wide_wave, small_wave, bootstrap, max_statistic_of_a_grid
 }
 criterion_main!(benches);

@@ -7,6 +7,8 @@
 //! delta_per_trial[.METRIC].npy      f32 [trial, ..axes]
 //! metric_clean.npy                  f64 [trial, metric]; metric_source.npy likewise, when trials have a source
 //! trials.json                       every trial in file order: row in the arrays (null if refused), id, cluster, direction, status
+//! delta_significant[.METRIC].npy    f64 [..axes], the mean where it is significant and 0 elsewhere (the convention of Yang et
+//!                                   al.'s published scores); absent where no test could be made
 //! delta.json, delta.csv             one table, see [`table`]
 //! skipped.json                      trials refused: index, id, reason
 //! heatmap[.METRIC].svg, .png        the primary metric's figure, and one for every further metric
@@ -21,6 +23,7 @@ pub mod capture;
 mod contrast;
 mod heads;
 mod journal;
+mod kind;
 mod noise;
 pub mod npy;
 mod run_folder;
@@ -30,6 +33,7 @@ mod write;
 
 pub use atomic::write_atomic;
 pub use contrast::{Arm, Change, Contrast, Contrasted, Effect, Judge};
+pub use kind::FullTransfer;
 pub use noise::NoiseFloor;
 pub use run_folder::{Opened, RunFolder, RunPlan};
 pub use study::{Layout, Skipped, Study, Summary, TrialRow};

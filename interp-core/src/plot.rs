@@ -39,8 +39,19 @@ pub struct Figure {
     pub intervals: Vec<Option<[f64; 2]>>,
     /// Cells whose effect cannot be told from noise; drawn grey.
     pub below_floor: Option<Vec<bool>>,
+    /// Cells that are not significant.
+    pub muted: Option<Muted>,
     /// How many of the cells of largest |δ| a heatmap outlines and lists.
     pub top: usize,
+}
+
+/// Cells drawn in muted colours: less red, less blue, but still red and blue.
+#[derive(Debug, Clone)]
+pub struct Muted {
+    /// Per cell, whether it is.
+    pub cells: Vec<bool>,
+    /// What the legend says of them.
+    pub said: String,
 }
 
 /// Whether there is a figure for such a grid: one or two axes with at least one cell.
@@ -93,6 +104,10 @@ fn scene(figure: &Figure) -> Result<Scene> {
 impl Figure {
     fn is_below_floor(&self, cell: usize) -> bool {
         self.below_floor.as_ref().is_some_and(|below| below[cell])
+    }
+
+    fn is_muted(&self, cell: usize) -> bool {
+        self.muted.as_ref().is_some_and(|muted| muted.cells[cell])
     }
 
     /// What the colour or length means, with its unit.
@@ -206,6 +221,7 @@ mod tests {
             values: (0..n).map(|i| if i % 7 == 3 { f64::NAN } else { (i as f64).sin() }).collect(),
             intervals: vec![Some([-0.1, 0.1]); n],
             below_floor: Some((0..n).map(|i| i % 5 == 0).collect()),
+            muted: Some(Muted { cells: (0..n).map(|i| i % 3 == 0).collect(), said: "not <sure>".into() }),
             axes,
             top: 3,
         }

@@ -3,10 +3,13 @@
 //! Trials made from the same material (the two directions of one draw, say) are not independent, so everything that
 //! speaks about uncertainty works on *clusters* of trials. The estimate itself is the mean over trials; when all
 //! clusters hold equally many trials it equals the mean of the cluster means.
-//! Tests by flipped signs, and what many tests at once may claim, are in `signs`, on the same [`Clusters`].
+//! Tests by flipped signs are in `signs` (cell by cell, and what many tests at once may claim) and in `max_statistic` (the whole
+//! grid at once), on the same [`Clusters`].
 
+mod bca;
 mod control;
 mod line;
+mod max_statistic;
 mod signs;
 
 use std::collections::HashMap;
@@ -14,8 +17,10 @@ use std::collections::HashMap;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-pub use self::control::{Comparison, compare, draw};
+pub use self::bca::Interval;
+pub use self::control::{Comparison, compare, draw, draws, lowest_of_layers, same_layer_lowest};
 pub use self::line::Line;
+pub use self::max_statistic::{FamilyTest, Permutation, max_statistic};
 pub use self::signs::{Flips, false_discovery, sign_flip};
 use crate::error::{Error, Result};
 
@@ -98,6 +103,12 @@ pub struct CellStats {
     pub se: f64,
     /// Percentile interval of `mean` over resampled clusters; `None` for one cluster.
     pub ci: Option<[f64; 2]>,
+    /// Bias-corrected and accelerated interval from the same resamples, with the jackknife over clusters; `None` for one
+    /// cluster, and where the correction is not finite.
+    pub bca: Option<[f64; 2]>,
+    /// Effect size: Cohen's d of the cluster means against 0, their mean over their standard deviation (ddof 1). Not finite
+    /// for one cluster, or where they do not vary.
+    pub cohens_d: f64,
 }
 
 /// Cells computed together, so that their cluster sums stay in the processor's cache while all resamples pass over them.
@@ -246,7 +257,7 @@ fn summarize_block<T: Copy + Into<f64>>(
     let cells = resampled.iter_mut().enumerate().map(|(i, resampled)| {
         let values = || trials.iter().map(|cells| cells[start + i].into());
         if values().any(|x| !x.is_finite()) {
-            return CellStats { mean: f64::NAN, sd: f64::NAN, se: f64::NAN, ci: None };
+            return CellStats::NONE;
         }
         let mean = values().sum::<f64>() / n;
         let sd = (values().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
@@ -254,13 +265,24 @@ fn summarize_block<T: Copy + Into<f64>>(
         let c = clusters.n as f64;
         let se = if c > 1.0 { (c / (c - 1.0) * spread).sqrt() / n } else { f64::NAN };
         let tail = (1.0 - level) / 2.0;
-        let ci = (!resampled.is_empty()).then(|| {
-            resampled.sort_unstable_by(f64::total_cmp);
-            [quantile(resampled, tail), quantile(resampled, 1.0 - tail)]
-        });
-        CellStats { mean, sd, se, ci }
+        resampled.sort_unstable_by(f64::total_cmp);
+        let has_interval = !resampled.is_empty();
+        let ci = has_interval.then(|| [quantile(resampled, tail), quantile(resampled, 1.0 - tail)]);
+        let of_cell = sums.iter().map(|sum| sum[i]);
+        let bca = has_interval.then(|| bca::interval(resampled, mean, of_cell.clone(), &sizes, level)).flatten();
+        let cohens_d = cohens_d(of_cell.zip(&sizes).map(|(sum, size)| sum / size));
+        CellStats { mean, sd, se, ci, bca, cohens_d }
     });
     cells.collect()
+}
+
+/// The mean of numbers over their standard deviation (ddof 1).
+fn cohens_d(means: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
+    let n = means.len() as f64;
+    let mean = means.clone().sum::<f64>() / n;
+    let sd = (means.map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    // Equal numbers whose mean was rounded have no spread.
+    if sd < 1e-12 * mean.abs() { mean / 0.0 } else { mean / sd }
 }
 
 /// Quantile with linear interpolation, as numpy's default.
@@ -300,11 +322,15 @@ mod tests {
         assert_eq!(own.mean, 4.0);
         assert!((own.sd - (8.0f64 / 3.0).sqrt()).abs() < 1e-15);
         assert!((own.se - own.sd / 2.0).abs() < 1e-15, "one trial per cluster: sd/√n");
+        assert!((own.cohens_d - 4.0 / own.sd).abs() < 1e-15);
         // Two clusters of two: means 3 and 5, so se = sd of (3, 5) / √2 = 1; their resampled means are 3, 4 or 5.
         let pairs = Clusters::new(&[Some("a"), Some("a"), Some("b"), Some("b")]);
         let paired = &summarize(&rows(&values), &pairs, &Bootstrap::default()).unwrap()[0];
         assert_eq!((paired.mean, paired.sd, paired.se), (own.mean, own.sd, 1.0));
         assert_eq!(paired.ci, Some([3.0, 5.0]));
+        // Their means' sd is √2.
+        assert!((paired.cohens_d - 8.0f64.sqrt()).abs() < 1e-15);
+        assert_eq!((paired.interval(Interval::Percentile), paired.interval(Interval::Bca)), (paired.ci, paired.bca));
     }
 
     #[test]
@@ -324,6 +350,7 @@ mod tests {
         assert!(cells[1].mean.is_nan() && cells[1].sd.is_nan() && cells[1].ci.is_none());
         let one = summarize(&rows(&values), &Clusters::new(&[Some("a"), Some("a")]), &Bootstrap::default()).unwrap();
         assert!(one[0].se.is_nan() && one[0].ci.is_none() && one[0].mean == 1.5);
+        assert!(one[0].bca.is_none() && one[0].cohens_d.is_nan());
         assert!(summarize::<f32>(&[], &alone(0), &Bootstrap::default()).is_err());
         assert!(summarize(&rows(&values), &alone(2), &Bootstrap { level: 1.0, ..Bootstrap::default() }).is_err());
     }

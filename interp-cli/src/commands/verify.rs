@@ -186,6 +186,13 @@ fn changed_numbers(dir: &Path, study: &Study) -> Result<Vec<String>> {
             let per_trial = study.layout.file("delta_per_trial", metric, "npy");
             wrong.push(format!("{name} is not the mean of {per_trial}"));
         }
+        if let Some(means) = summary.significant_means() {
+            let name = study.layout.file("delta_significant", metric, "npy");
+            let (_, stored) = npy::read(&dir.join(&name))?;
+            if !stored.iter().map(bits).eq(means.iter().map(bits)) {
+                wrong.push(format!("{name} does not follow from the arrays"));
+            }
+        }
         summaries.push(summary);
     }
     for (name, text) in [("delta.json", table::json(study, &summaries)), ("delta.csv", table::csv(study, &summaries))] {

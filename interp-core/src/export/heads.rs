@@ -4,6 +4,7 @@ use super::study::Study;
 use crate::error::{Error, Result};
 use crate::scores::{self, Coordinate};
 use crate::site::HeadRef;
+use crate::stats;
 
 impl Study {
     /// The head of every cell of a layer x head grid, row-major; errs for every other grid.
@@ -75,8 +76,32 @@ impl Study {
             let hint = Some(format!("take 1 to {}", measured.len()));
             return Err(Error::Selector { what: "heads", value: format!("top:{k}"), problem, hint });
         }
-        let summary = self.summary(metric, &self.bootstrap)?;
-        Ok(summary.order.iter().filter(|cell| measured.contains(cell)).take(k).map(|&cell| heads[cell]).collect())
+        // Cells without a number come last.
+        Ok(stats::ranking(&self.means(metric)).into_iter().take(k).map(|cell| heads[cell]).collect())
+    }
+
+    /// For each layer with m of the `named` cells, the cells of the m heads of lowest mean of that layer, by the metric of `by`
+    /// (another folder over the same heads, or this one). Errs if a named head is itself among them.
+    pub fn lowest_of_layers(&self, metric: usize, named: &[usize], by: (&Study, usize)) -> Result<Vec<usize>> {
+        let (heads, (ranking, of)) = (self.heads()?, by);
+        let named: Vec<HeadRef> = named.iter().map(|&cell| heads[cell]).collect();
+        let cells = ranking.cells_of_heads(of, &named)?;
+        let lowest = stats::lowest_of_layers(&ranking.means(of), ranking.layout.axes[1].labels.len(), &cells);
+        if let Some(cell) = lowest.iter().find(|cell| cells.contains(cell)) {
+            let problem = format!("{} is one of the lowest of its layer itself", ranking.heads()?[*cell]);
+            let hint = Some("name fewer heads of that layer".into());
+            return Err(Error::Selector { what: "control", value: "lowest".into(), problem, hint });
+        }
+        let ranked = ranking.heads()?;
+        self.cells_of_heads(metric, &lowest.into_iter().map(|cell| ranked[cell]).collect::<Vec<_>>())
+    }
+
+    /// Mean over trials of every cell; NaN where it is not measured in all.
+    fn means(&self, metric: usize) -> Vec<f64> {
+        let rows = &self.cells[metric];
+        let mean = |cell: usize| rows.iter().map(|row| f64::from(row[cell])).sum::<f64>() / rows.len() as f64;
+        let finite = |mean: f64| if mean.is_finite() { mean } else { f64::NAN };
+        (0..scores::n_cells(&self.layout.axes)).map(|cell| finite(mean(cell))).collect()
     }
 }
 
@@ -134,6 +159,20 @@ mod tests {
         let top = |k| shown(&study.top_heads(0, k).unwrap_err());
         assert_eq!(top(6), "heads `top:6`: 5 heads were measured\nhint: take 1 to 5");
         assert_eq!(top(0), "heads `top:0`: 5 heads were measured\nhint: take 1 to 5");
+    }
+
+    #[test]
+    fn the_lowest_of_the_same_layers() {
+        let found = grid();
+        // Layer 1 holds 0.1, 0.9, 0.2; layer 2 nothing, 0.5, 0.3.
+        assert_eq!(found.lowest_of_layers(0, &[1, 4], (&found, 0)).unwrap(), [0, 5]);
+        let error = shown(&found.lowest_of_layers(0, &[0], (&found, 0)).unwrap_err());
+        let hint = "hint: name fewer heads of that layer";
+        assert_eq!(error, format!("control `lowest`: L1.H0 is one of the lowest of its layer itself\n{hint}"));
+        // By another folder, whose grid begins elsewhere.
+        let mut other = study(vec![GridAxis::layers(0..2), GridAxis::heads(0..3)]);
+        other.cells[0][0] = vec![0.0, 0.0, 0.0, 0.7, 0.9, 0.1];
+        assert_eq!(found.lowest_of_layers(0, &[1], (&other, 0)).unwrap(), [2]);
     }
 
     #[test]

@@ -6,12 +6,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::kind::FullTransfer;
 use super::noise::NoiseFloor;
 use super::npy;
 use crate::error::{Error, Result};
+use crate::plot::Muted;
 use crate::scores::{self, GridAxis};
 use crate::site::HeadAxis;
-use crate::stats::{self, Bootstrap, CellStats, Clusters};
+use crate::stats::{self, Bootstrap, CellStats, Clusters, FamilyTest, Permutation};
 
 /// What the arrays' axes mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +86,12 @@ pub struct Summary {
     pub order: Vec<usize>,
     /// Per cell, whether |mean| is under the noise floor; `None` if no floor was measured.
     pub below_floor: Option<Vec<bool>>,
+    /// Which cells are significant, over the whole grid.
+    pub test: FamilyTest,
+    /// What δ is, see [`Study::delta_kind`].
+    pub kind: String,
+    /// What `cma_logit_diff_norm` divides by, for causal mediation scores.
+    pub full_transfer: Option<FullTransfer>,
 }
 
 impl Study {
@@ -152,19 +160,50 @@ impl Study {
         Clusters::new(&labels)
     }
 
-    /// Statistics of every cell of one metric. Without any row, every cell is empty.
+    /// The test whose result `delta.json` shows: one-sided over the whole grid at 0.05, with the bootstrap's seed.
+    pub fn permutation(&self) -> Permutation {
+        Permutation { seed: self.bootstrap.seed, ..Permutation::default() }
+    }
+
+    /// Statistics of every cell of one metric, as `delta.json` has them.
     pub fn summary(&self, metric: usize, bootstrap: &Bootstrap) -> Result<Summary> {
+        self.judged(metric, bootstrap, &self.permutation())
+    }
+
+    /// Statistics of every cell of one metric, with a test of one's own. Without any row, every cell is empty.
+    pub fn judged(&self, metric: usize, bootstrap: &Bootstrap, permutation: &Permutation) -> Result<Summary> {
         let rows: Vec<&[f32]> = self.cells[metric].iter().map(Vec::as_slice).collect();
-        let cells = if rows.is_empty() {
-            let empty = CellStats { mean: f64::NAN, sd: f64::NAN, se: f64::NAN, ci: None };
-            vec![empty; scores::n_cells(&self.layout.axes)]
+        let n_cells = scores::n_cells(&self.layout.axes);
+        let (cells, test) = if rows.is_empty() {
+            (vec![CellStats::NONE; n_cells], FamilyTest::none(n_cells, *permutation, "no trial has numbers"))
         } else {
-            stats::summarize(&rows, &self.clusters(), bootstrap)?
+            let clusters = self.clusters();
+            (stats::summarize(&rows, &clusters, bootstrap)?, stats::max_statistic(&rows, &clusters, permutation)?)
         };
         let order = stats::ranking(&cells.iter().map(|cell| cell.mean).collect::<Vec<_>>());
         let floor = self.noise[metric].as_ref().and_then(NoiseFloor::largest);
         let below_floor = floor.map(|floor| cells.iter().map(|cell| cell.mean.abs() < floor).collect());
-        Ok(Summary { metric, cells, order, below_floor })
+        let (kind, full_transfer) = (self.delta_kind(metric), self.full_transfer(metric));
+        Ok(Summary { metric, cells, order, below_floor, test, kind, full_transfer })
+    }
+}
+
+impl Summary {
+    /// The mean of every significant cell and 0 elsewhere, as Yang et al. publish theirs; `None` where no test could be made,
+    /// so that a missing test is not read as "none".
+    pub fn significant_means(&self) -> Option<Vec<f64>> {
+        let significant = self.test.significant.as_ref()?;
+        let mean = |(cell, is): (&CellStats, &bool)| if *is { cell.mean } else { 0.0 };
+        Some(self.cells.iter().zip(significant).map(mean).collect())
+    }
+
+    /// Cells that were tested and are not significant, as figures mute them; `None` where no test could be made.
+    pub fn muted(&self) -> Option<Muted> {
+        self.test.significant.as_ref()?;
+        let cells = (0..self.cells.len()).map(|cell| self.test.is_insignificant(cell)).collect();
+        let Permutation { alpha, two_sided, .. } = self.test.permutation;
+        let sides = if two_sided { "two-sided" } else { "one-sided" };
+        Some(Muted { cells, said: format!("not significant (over the whole grid, {sides}, α = {alpha})") })
     }
 }
 

@@ -22,6 +22,9 @@ impl Study {
             let summary = self.summary(metric, &self.bootstrap)?;
             let means: Vec<f64> = summary.cells.iter().map(|cell| cell.mean).collect();
             put(&self.layout.file("delta", metric, "npy"), &npy::encode(&grid, &means))?;
+            if let Some(means) = summary.significant_means() {
+                put(&self.layout.file("delta_significant", metric, "npy"), &npy::encode(&grid, &means))?;
+            }
             let cells = npy::encode(&per_trial, &self.cells[metric].concat());
             put(&self.layout.file("delta_per_trial", metric, "npy"), &cells)?;
             if plot::can_draw(&self.layout.axes) {
@@ -42,7 +45,7 @@ impl Study {
         put("run.json", &pretty(&self.run))
     }
 
-    /// The figure of one metric, with its `top` cells of largest |mean| outlined.
+    /// The figure of one metric, with its `top` cells of largest |mean| outlined and cells that are not significant muted.
     pub fn figure(&self, summary: &super::Summary, top: usize) -> Figure {
         let layout = &self.layout;
         let word = |key: &str| self.run["spec"]["sweep"].get(key).and_then(|value| value.as_str());
@@ -65,6 +68,7 @@ impl Study {
             values: summary.cells.iter().map(|cell| cell.mean).collect(),
             intervals: summary.cells.iter().map(|cell| cell.ci).collect(),
             below_floor: summary.below_floor.clone(),
+            muted: summary.muted(),
             top,
         }
     }

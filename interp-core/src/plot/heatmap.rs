@@ -3,7 +3,7 @@
 use super::font;
 use super::palette::{self, Rgb};
 use super::scene::{Align, Scene};
-use super::{Figure, axis_title, fixed, largest, round_step, tick, tick_labels};
+use super::{Figure, Muted, axis_title, fixed, largest, round_step, tick, tick_labels};
 use crate::scores::{Coordinate, GridAxis, cell_label};
 
 pub const MARGIN: i32 = 18;
@@ -25,6 +25,7 @@ pub fn layout(figure: &Figure) -> Scene {
         axes: &figure.axes,
         values: &figure.values,
         below_floor: figure.below_floor.as_deref(),
+        muted: figure.muted.as_ref(),
         // On a small grid ten outlines would say nothing.
         outlined: strongest(figure).into_iter().take((figure.values.len() / 8).max(1)).collect(),
         largest,
@@ -58,6 +59,8 @@ pub struct Cells<'a> {
     pub values: &'a [f64],
     /// Cells drawn grey.
     pub below_floor: Option<&'a [bool]>,
+    /// Cells drawn in muted colours.
+    pub muted: Option<&'a Muted>,
     /// Cells with a frame.
     pub outlined: Vec<usize>,
     /// The |value| of the strongest colour.
@@ -118,10 +121,22 @@ impl Cells<'_> {
         self.below_floor.is_some_and(|below| below[cell])
     }
 
+    fn is_muted(&self, cell: usize) -> bool {
+        self.muted.is_some_and(|muted| muted.cells[cell])
+    }
+
+    /// Whether any cell is drawn so.
+    fn has_muted(&self) -> bool {
+        (0..self.values.len())
+            .any(|cell| self.is_muted(cell) && !self.is_below_floor(cell) && !self.values[cell].is_nan())
+    }
+
     fn fill(&self, cell: usize) -> Rgb {
-        match self.is_below_floor(cell) {
-            true => palette::BELOW_FLOOR,
-            false => palette::diverging(self.values[cell] / self.largest),
+        let color = palette::diverging(self.values[cell] / self.largest);
+        match (self.is_below_floor(cell), self.is_muted(cell)) {
+            (true, _) => palette::BELOW_FLOOR,
+            (_, true) => palette::muted(color),
+            _ => color,
         }
     }
 }
@@ -218,7 +233,7 @@ fn draw_list(scene: &mut Scene, figure: &Figure, (x, y): (i32, i32), height: i32
     (right, y + 26 + shown as i32 * line)
 }
 
-/// Explains hatched and grey cells, if there are any. Returns where it ends, right and below.
+/// Explains hatched, grey and muted cells, if there are any. Returns where it ends, right and below.
 pub fn draw_legend(scene: &mut Scene, grids: &[&Cells<'_>], (mut x, y): (i32, i32)) -> (i32, i32) {
     let (start, box_size) = (x, 12);
     let mut entry = |scene: &mut Scene, text: &str| {
@@ -233,6 +248,17 @@ pub fn draw_legend(scene: &mut Scene, grids: &[&Cells<'_>], (mut x, y): (i32, i3
         scene.rect(start, y, box_size, box_size, palette::BELOW_FLOOR);
         entry(scene, "below the noise floor");
     }
+    if let Some(muted) = grids.iter().find(|cells| cells.has_muted()).and_then(|cells| cells.muted) {
+        let at = scene.shapes.len();
+        entry(scene, &muted.said);
+        // As below: the frame says where.
+        if let super::scene::Shape::Frame { x, y, .. } = scene.shapes[at] {
+            for (half, share) in [(0, 0.8), (box_size / 2, -0.8)] {
+                let fill = palette::muted(palette::diverging(share));
+                scene.rect(x + 1 + half, y + 1, box_size / 2, box_size, fill);
+            }
+        }
+    }
     if grids.iter().any(|cells| cells.values.iter().any(|value| value.is_nan())) {
         let at = scene.shapes.len();
         entry(scene, "not measured");
@@ -242,4 +268,46 @@ pub fn draw_legend(scene: &mut Scene, grids: &[&Cells<'_>], (mut x, y): (i32, i3
         }
     }
     if x == start { (0, 0) } else { (x - 20, y + box_size) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene::Shape;
+    use super::*;
+
+    #[test]
+    fn cells_that_are_not_significant_keep_sign_and_size_in_paler_colours() {
+        let figure = Figure {
+            title: "T".into(),
+            subtitle: String::new(),
+            metric: "prob".into(),
+            axes: vec![GridAxis::layers(0..1), GridAxis::heads(0..5)],
+            values: vec![1.0, 0.5, -0.5, 0.25, f64::NAN],
+            intervals: vec![None; 5],
+            below_floor: Some(vec![false, false, false, true, false]),
+            muted: Some(Muted { cells: vec![false, true, true, true, true], said: "not significant".into() }),
+            top: 0,
+        };
+        let scene = layout(&figure);
+        let fills: Vec<Rgb> = scene
+            .shapes
+            .iter()
+            .filter_map(|shape| match shape {
+                Shape::Rect { fill, .. } => Some(*fill),
+                _ => None,
+            })
+            .take(4)
+            .collect();
+        let full = |share| palette::diverging(share);
+        assert_eq!(fills, [full(1.0), palette::muted(full(0.5)), palette::muted(full(-0.5)), palette::BELOW_FLOOR]);
+        let [red, blue] = [fills[1], fills[2]];
+        assert!(red[0] > red[2] && blue[0] < blue[2] && red != full(0.5));
+        let says = |figure: &Figure, what: &str| {
+            layout(figure).shapes.iter().any(|shape| matches!(shape, Shape::Text(text) if text.text == what))
+        };
+        assert!(says(&figure, "not significant") && says(&figure, "below the noise floor"));
+        // Cells that are grey or hatched anyway need no such word.
+        let muted = Some(Muted { cells: vec![false, false, false, true, true], said: "not significant".into() });
+        assert!(!says(&Figure { muted, ..figure }, "not significant"));
+    }
 }

@@ -4,7 +4,7 @@ use super::font;
 use super::heatmap::{Cells, MARGIN, SMALL, TEXT, TITLE, draw_color_bar, draw_legend};
 use super::palette;
 use super::scene::{Align, Scene};
-use super::{can_draw, largest};
+use super::{Muted, can_draw, largest};
 use crate::error::{Error, Result};
 use crate::scores::{GridAxis, n_cells};
 
@@ -42,6 +42,8 @@ pub struct Map {
     pub values: Vec<f64>,
     /// Cells whose value cannot be told from noise; drawn grey.
     pub below_floor: Option<Vec<bool>>,
+    /// Cells that are not significant.
+    pub muted: Option<Muted>,
     /// Cells with a frame.
     pub outlined: Vec<usize>,
     /// Which of the figure's scales its colours are on: the strongest is the largest |value| of all maps of the scale.
@@ -95,6 +97,7 @@ fn cells<'a>(map: &'a Map, strongest: &[f64]) -> Cells<'a> {
         axes: &map.axes,
         values: &map.values,
         below_floor: map.below_floor.as_deref(),
+        muted: map.muted.as_ref(),
         outlined: map.outlined.clone(),
         largest: strongest[map.scale],
     }
@@ -102,7 +105,9 @@ fn cells<'a>(map: &'a Map, strongest: &[f64]) -> Cells<'a> {
 
 fn check(map: &Map, n_scales: usize) -> Result<()> {
     let cells = n_cells(&map.axes);
-    let fits = map.values.len() == cells && map.below_floor.as_ref().is_none_or(|below| below.len() == cells);
+    let fits = map.values.len() == cells
+        && map.below_floor.as_ref().is_none_or(|below| below.len() == cells)
+        && map.muted.as_ref().is_none_or(|muted| muted.cells.len() == cells);
     if map.axes.len() == 2 && can_draw(&map.axes) && fits && map.scale < n_scales {
         return Ok(());
     }
@@ -127,7 +132,7 @@ mod tests {
         let axes = vec![GridAxis::layers(0..6), GridAxis::heads(0..heads)];
         let values = (0..6 * heads).map(|i| if i == 4 { f64::NAN } else { size * (i as f64).sin() }).collect();
         let below_floor = Some((0..6 * heads).map(|i| i % 9 == 0).collect());
-        Map { title: title.into(), axes, values, below_floor, outlined: vec![2], scale }
+        Map { title: title.into(), axes, values, below_floor, muted: None, outlined: vec![2], scale }
     }
 
     fn figure() -> Maps {

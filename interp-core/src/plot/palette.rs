@@ -9,6 +9,8 @@ pub const FRAME: Rgb = [150, 150, 150];
 pub const BACKGROUND: Rgb = [255, 255, 255];
 /// A cell whose effect cannot be told from noise.
 pub const BELOW_FLOOR: Rgb = [222, 222, 222];
+/// What the colours of cells that are not significant are mixed with.
+const MUTED: Rgb = [236, 236, 236];
 /// The strokes over a cell that was not asked for.
 pub const HATCH: Rgb = [190, 190, 190];
 pub const POSITIVE: Rgb = [178, 24, 43];
@@ -41,6 +43,11 @@ pub fn mix(a: Rgb, b: Rgb, share: f64) -> Rgb {
     std::array::from_fn(|i| (f64::from(a[i]) + share * (f64::from(b[i]) - f64::from(a[i]))).round() as u8)
 }
 
+/// A colour that can be told from the full ones and keeps its sign.
+pub fn muted(color: Rgb) -> Rgb {
+    mix(color, MUTED, 0.65)
+}
+
 /// Ink that reads on `fill`.
 pub fn ink_on(fill: Rgb) -> Rgb {
     let [r, g, b] = fill.map(f64::from);
@@ -57,5 +64,7 @@ mod tests {
         assert_eq!((diverging(-1.0), diverging(1.0)), (RD_BU[0], RD_BU[10]));
         assert_eq!(diverging(7.0), diverging(1.0));
         assert_eq!((ink_on(diverging(0.0)), ink_on(diverging(1.0))), (INK, BACKGROUND));
+        let [r, _, b] = muted(diverging(0.5));
+        assert!(r > b + 10 && muted(diverging(0.5)) != diverging(0.1));
     }
 }

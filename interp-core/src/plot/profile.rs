@@ -25,6 +25,13 @@ pub fn layout(figure: &Figure) -> Scene {
     let title_right =
         MARGIN + font::width(&figure.title, TITLE, true).max(font::width(&figure.subtitle, TEXT, false)) + MARGIN;
     scene.width = scene.width.max(title_right);
+    let is_faint = |i: usize| figure.is_muted(i) && !figure.is_below_floor(i) && !figure.values[i].is_nan();
+    if let (Some(muted), true) = (&figure.muted, (0..figure.values.len()).any(is_faint)) {
+        let said = format!("faint: {}", muted.said);
+        scene.width = scene.width.max(font::width(&said, SMALL, false) + 2 * MARGIN);
+        scene.text(said, MARGIN, scene.height - 4, SMALL, Align::Start, palette::SOFT);
+        scene.height += MARGIN;
+    }
     scene
 }
 
@@ -120,7 +127,8 @@ fn line(scene: &mut Scene, figure: &Figure, top: i32) {
         let points: Vec<(i32, i32)> = run.iter().map(|&i| (x(i), scale.at(figure.values[i]))).collect();
         scene.line(points.clone(), palette::NEGATIVE, 2);
         if labels.len() <= 100 || points.len() == 1 {
-            let color = |i: usize| if figure.is_below_floor(i) { palette::FRAME } else { palette::NEGATIVE };
+            let is_open = |i: usize| figure.is_below_floor(i) || figure.is_muted(i);
+            let color = |i: usize| if is_open(i) { palette::FRAME } else { palette::NEGATIVE };
             let dots = run.iter().zip(&points);
             scene.shapes.extend(dots.map(|(&i, &(x, y))| Shape::Dot { x, y, radius: 3, fill: color(i) }));
         }
@@ -138,9 +146,10 @@ fn line(scene: &mut Scene, figure: &Figure, top: i32) {
 }
 
 fn bar_color(figure: &Figure, cell: usize) -> palette::Rgb {
-    match figure.values[cell] {
-        _ if figure.is_below_floor(cell) => [200, 200, 200],
-        value if value < 0.0 => palette::mix(palette::NEGATIVE, palette::BACKGROUND, 0.25),
-        _ => palette::mix(palette::POSITIVE, palette::BACKGROUND, 0.25),
+    let hue = if figure.values[cell] < 0.0 { palette::NEGATIVE } else { palette::POSITIVE };
+    match (figure.is_below_floor(cell), figure.is_muted(cell)) {
+        (true, _) => [200, 200, 200],
+        (_, true) => palette::muted(hue),
+        _ => palette::mix(hue, palette::BACKGROUND, 0.25),
     }
 }

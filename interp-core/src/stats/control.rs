@@ -1,9 +1,9 @@
-//! Named cells against cells drawn at random, trial by trial: is this effect more than that of any cell? Plain slices.
+//! Named cells against others, drawn at random or the lowest of their layers, trial by trial. Plain slices.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::{Bootstrap, CellStats, Clusters, below, summarize};
+use super::{Bootstrap, CellStats, Clusters, below, ranking, summarize};
 use crate::error::{Error, Result};
 
 /// The draw's own stream of random numbers, so that it is independent of a bootstrap with the same seed.
@@ -22,9 +22,19 @@ pub struct Comparison {
 
 /// `n` different cells of `pool`, in the pool's order. The same seed draws the same cells on every machine.
 pub fn draw(pool: &[usize], n: usize, seed: u64) -> Result<Vec<usize>> {
+    Ok(draws(pool, n, 1, seed)?.concat())
+}
+
+/// `times` draws of `n` different cells of `pool` each, in the pool's order; the first is [`draw`]'s. Draws are independent: a
+/// cell may be in several. All of them, one behind the other, are a control for [`compare`]: the mean of the draws' means.
+pub fn draws(pool: &[usize], n: usize, times: usize, seed: u64) -> Result<Vec<Vec<usize>>> {
     let wrong = |problem: String| Error::Statistics { what: "control", value: n.to_string(), problem };
     if n == 0 {
         return Err(wrong("a control needs at least one cell".into()));
+    }
+    if times == 0 {
+        let problem = "a control needs at least one".into();
+        return Err(Error::Statistics { what: "draws", value: "0".into(), problem });
     }
     if n > pool.len() {
         let cells = if pool.len() == 1 { "cell was" } else { "cells were" };
@@ -32,14 +42,44 @@ pub fn draw(pool: &[usize], n: usize, seed: u64) -> Result<Vec<usize>> {
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(STREAM);
-    let mut places: Vec<usize> = (0..pool.len()).collect();
-    for i in 0..n {
-        let other = i + below(&mut rng, pool.len() - i);
-        places.swap(i, other);
+    let mut one = || {
+        let mut places: Vec<usize> = (0..pool.len()).collect();
+        for i in 0..n {
+            let other = i + below(&mut rng, pool.len() - i);
+            places.swap(i, other);
+        }
+        places.truncate(n);
+        places.sort_unstable();
+        places.into_iter().map(|place| pool[place]).collect()
+    };
+    Ok((0..times).map(|_| one()).collect())
+}
+
+/// For each layer with m of the `k` heads of highest score, the m heads of lowest score of that layer: the control of Yang
+/// et al. (ICML 2025) for ablating those k. `scores` is `[layer, head]` row-major with `n_heads` per layer, NaN where a head
+/// was not measured; cells come by layer and, within one, from the lowest on. Where more than half of a layer is taken, some
+/// of its highest heads are among the lowest too, as in the original. Errs if fewer than `k` heads were measured.
+pub fn same_layer_lowest(scores: &[f64], n_heads: usize, k: usize) -> Result<Vec<usize>> {
+    let measured = scores.iter().filter(|score| !score.is_nan()).count();
+    if k > measured {
+        let problem = format!("only {measured} heads were measured");
+        return Err(Error::Statistics { what: "heads", value: k.to_string(), problem });
     }
-    places.truncate(n);
-    places.sort_unstable();
-    Ok(places.into_iter().map(|place| pool[place]).collect())
+    Ok(lowest_of_layers(scores, n_heads, &ranking(scores)[..k]))
+}
+
+/// [`same_layer_lowest`] for heads that were chosen otherwise, all of them measured.
+pub fn lowest_of_layers(scores: &[f64], n_heads: usize, chosen: &[usize]) -> Vec<usize> {
+    let mut lowest = Vec::with_capacity(chosen.len());
+    for first in (0..scores.len()).step_by(n_heads.max(1)) {
+        let layer = first..(first + n_heads).min(scores.len());
+        let m = chosen.iter().filter(|cell| layer.contains(cell)).count();
+        let mut heads: Vec<usize> = layer.filter(|&cell| !scores[cell].is_nan()).collect();
+        // Stable, so that equal scores keep the order of their heads; zeros of either sign are equal.
+        heads.sort_by(|&a, &b| scores[a].partial_cmp(&scores[b]).expect("neither is NaN"));
+        lowest.extend(heads.into_iter().take(m));
+    }
+    lowest
 }
 
 /// Compares the mean of `named` with the mean of `control`, both indices into every trial's cells.
@@ -117,5 +157,32 @@ mod tests {
         assert_eq!(refused(&[1, 2, 3], 4), "control 4: only 3 other cells were measured");
         assert_eq!(refused(&[1], 2), "control 2: only 1 other cell was measured");
         assert_eq!(refused(&[1], 0), "control 0: a control needs at least one cell");
+        assert_eq!(draws(&[1], 1, 0, 0).unwrap_err().to_string(), "draws 0: a control needs at least one");
+    }
+
+    #[test]
+    fn several_draws_begin_with_the_one_and_average_to_the_pool() {
+        let pool: Vec<usize> = (0..30).collect();
+        let several = draws(&pool, 5, 400, 7).unwrap();
+        assert_eq!((several.len(), &several[0]), (400, &draw(&pool, 5, 7).unwrap()));
+        assert!(several.iter().all(|one| one.len() == 5 && one.is_sorted_by(|a, b| a < b)) && several[0] != several[1]);
+        // 2,000 cells among 30: about 67 each.
+        let count = |cell: usize| several.iter().filter(|one| one.contains(&cell)).count();
+        assert!(pool.iter().all(|&cell| (35..105).contains(&count(cell))));
+    }
+
+    #[test]
+    fn the_lowest_of_the_same_layers() {
+        // Layers of three: the two highest cells are 1 and 3, the next 5.
+        let scores = [0.1, 0.9, -0.5, 0.8, 0.0, 0.7, f64::NAN, 0.2, 0.2];
+        assert_eq!(same_layer_lowest(&scores, 3, 2).unwrap(), [2, 4]);
+        // Two of the second layer: its lowest two, one of which is among the highest.
+        assert_eq!(same_layer_lowest(&scores, 3, 3).unwrap(), [2, 4, 5]);
+        // Ties go to the smaller head; what was not measured is no control.
+        assert_eq!(lowest_of_layers(&scores, 3, &[8]), [7]);
+        assert_eq!(same_layer_lowest(&scores, 3, 8).unwrap().len(), 8);
+        assert!(same_layer_lowest(&scores, 3, 0).unwrap().is_empty());
+        let error = same_layer_lowest(&scores, 3, 9).unwrap_err().to_string();
+        assert_eq!(error, "heads 9: only 8 heads were measured");
     }
 }

@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 const STREAM: u64 = 2;
 
 /// Up to so many clusters all sign vectors are enumerated.
-const ENUMERATED: usize = 16;
+pub(super) const ENUMERATED: usize = 16;
 
 /// Sums that are equal in exact arithmetic may differ by this share of the sum of sizes.
-const SLACK: f64 = 1e-12;
+pub(super) const SLACK: f64 = 1e-12;
 
 /// How signs are flipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

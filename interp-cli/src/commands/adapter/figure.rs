@@ -89,5 +89,5 @@ impl Anatomy {
 }
 
 fn map(title: String, axes: Vec<GridAxis>, values: Vec<f64>, scale: usize) -> Map {
-    Map { title, axes, values, below_floor: None, outlined: Vec::new(), scale }
+    Map { title, axes, values, below_floor: None, muted: None, outlined: Vec::new(), scale }
 }

@@ -5,7 +5,7 @@ use interp_core::export::Study;
 use interp_core::stats::{self, Bootstrap, CellStats, Clusters};
 use serde_json::json;
 
-use super::{bootstrap_json, interval_head};
+use super::Judge;
 use crate::output::{Exit, Printer, columns, interval, number};
 
 /// One line of the table.
@@ -21,33 +21,27 @@ struct Line<'a> {
 }
 
 /// Prints the means of one metric, or of all.
-pub fn print(
-    study: &Study,
-    metric: Option<usize>,
-    bootstrap: &Bootstrap,
-    is_json: bool,
-    printer: &Printer,
-) -> Result<Exit> {
-    let lines = lines(study, metric, bootstrap)?;
+pub fn print(study: &Study, metric: Option<usize>, judge: &Judge, is_json: bool, printer: &Printer) -> Result<Exit> {
+    let lines = lines(study, metric, &judge.bootstrap)?;
     if is_json {
         let line = |line: &Line<'_>| {
-            let CellStats { mean, sd, se, ci } = line.stats;
+            let CellStats { mean, sd, se, ci, bca, .. } = line.stats;
             json!({
                 "metric": line.metric, "run": line.run, "direction": line.direction,
                 "n_trials": line.n_trials, "n_clusters": line.n_clusters,
-                "mean": mean, "sd": sd, "se": se, "ci": ci,
+                "mean": mean, "sd": sd, "se": se, "ci": ci, "bca_ci": bca,
             })
         };
         let rows: Vec<_> = lines.iter().map(line).collect();
-        printer.data(&format!("{:#}\n", json!({ "bootstrap": bootstrap_json(bootstrap), "rows": rows })))?;
+        printer.data(&format!("{:#}\n", json!({ "bootstrap": judge.bootstrap_json(), "rows": rows })))?;
         return Ok(Exit::Done);
     }
-    let head = ["run", "direction", "metric", "mean", "sd", "se", &interval_head(bootstrap), "trials", "clusters"];
+    let head = ["run", "direction", "metric", "mean", "sd", "se", &judge.interval_head(), "trials", "clusters"];
     let row = |line: &Line<'_>| {
         let [mean, sd, se] = [line.stats.mean, line.stats.sd, line.stats.se].map(number);
         let [run, direction, metric] = [line.run, line.direction.unwrap_or("-"), line.metric].map(String::from);
         let [n_trials, n_clusters] = [line.n_trials, line.n_clusters].map(|n| n.to_string());
-        vec![run, direction, metric, mean, sd, se, interval(line.stats.ci), n_trials, n_clusters]
+        vec![run, direction, metric, mean, sd, se, interval(line.stats.interval(judge.interval)), n_trials, n_clusters]
     };
     printer.data(&columns(&head.map(String::from), &lines.iter().map(row).collect::<Vec<_>>()))?;
     Ok(Exit::Done)

@@ -36,7 +36,7 @@ impl FromStr for Choice {
 
 /// The cells asked about, in the order asked; `None` without `--heads` (or `--top` for a control).
 pub fn cells(study: &Study, metric: usize, args: &StatsArgs, printer: &Printer) -> Result<Option<Vec<usize>>> {
-    let choice = match (&args.heads, args.control.and(args.top)) {
+    let choice = match (&args.heads, args.control.as_ref().and(args.top)) {
         (Some(text), _) => text.parse()?,
         (None, Some(k)) => Choice::Top(k),
         (None, None) => return Ok(None),

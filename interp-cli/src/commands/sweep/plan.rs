@@ -16,7 +16,7 @@ use interp_core::metric::Metric;
 use interp_core::site::{HeadRef, Layers, Positions, Site};
 use interp_core::stats::Bootstrap;
 use interp_core::sweep::{Grid, GridSpec, HeadSet, Sweep};
-use interp_core::trial::{TrialFile, TrialOptions};
+use interp_core::trial::{Trial, TrialFile, TrialOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -78,7 +78,7 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
     let can_run = wrong.iter().map(Option::is_none).collect();
     let axes = sweep.axes(config, &trials.trials[first])?;
 
-    let row = |trial: &interp_core::trial::Trial| TrialRow {
+    let row = |trial: &Trial| TrialRow {
         id: trial.id.clone(),
         cluster: trial.cluster.clone(),
         direction: trial.direction.clone(),
@@ -94,6 +94,9 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
     if let Some(source) = &source {
         identity["source"] = source.identity()?;
     }
+    if let Some(pairs) = pair_type(&trials.trials) {
+        identity["task"] = json!({ "pair_type": pairs });
+    }
     let plan = RunPlan {
         spec: identity,
         layout: Layout {
@@ -106,6 +109,19 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
         bootstrap: Bootstrap { seed: spec.seed, ..Bootstrap::default() },
     };
     Ok(Prepared { model, source, trials, can_run, sweep, capture, plan })
+}
+
+/// What the trials' own words say of their pairs: in `token` pairs the source answers what the patch should make the base say,
+/// in `abstract` pairs both prompts have one answer. `None` where no trial says what its source answers.
+fn pair_type(trials: &[Trial]) -> Option<&'static str> {
+    let of = |trial: &Trial| match trial.source_answer? {
+        answer if answer == trial.target.correct => Some("abstract"),
+        answer if Some(answer) == trial.target.incorrect => Some("token"),
+        _ => Some("mixed"),
+    };
+    let mut kinds = trials.iter().filter_map(of);
+    let first = kinds.next()?;
+    Some(if kinds.all(|kind| kind == first) { first } else { "mixed" })
 }
 
 /// A graft takes parts of the adapter that is applied last.

@@ -48,6 +48,7 @@ fn effect_map(title: String, axes: Vec<GridAxis>, cells: &[Effect]) -> Map {
         axes,
         values: cells.iter().map(|cell| cell.stats.mean).collect(),
         below_floor: Some(cells.iter().map(|cell| cell.below_floor == Some(true)).collect()),
+        muted: None,
         outlined: Vec::new(),
         scale: EFFECT,
     }
@@ -59,6 +60,7 @@ fn change_map(title: String, axes: Vec<GridAxis>, cells: &[Change]) -> Map {
         axes,
         values: cells.iter().map(|cell| cell.stats.mean).collect(),
         below_floor: None,
+        muted: None,
         outlined: (0..cells.len()).filter(|&cell| cells[cell].changed).collect(),
         scale: CHANGE,
     }
