@@ -19,6 +19,7 @@
 mod atomic;
 pub mod capture;
 mod contrast;
+mod curves;
 mod heads;
 mod journal;
 mod noise;
@@ -30,6 +31,7 @@ mod write;
 
 pub use atomic::write_atomic;
 pub use contrast::{Arm, Change, Contrast, Contrasted, Effect, Judge};
+pub use curves::{AblationCurves, CurvePoint};
 pub use noise::NoiseFloor;
 pub use run_folder::{Opened, RunFolder, RunPlan};
 pub use study::{Layout, Skipped, Study, Summary, TrialRow};

@@ -6,6 +6,7 @@
 //! Tests by flipped signs, and what many tests at once may claim, are in `signs`, on the same [`Clusters`].
 
 mod control;
+mod cumulative;
 mod line;
 mod signs;
 
@@ -14,7 +15,8 @@ use std::collections::HashMap;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-pub use self::control::{Comparison, compare, draw};
+pub use self::control::{Comparison, compare, draw, lowest_of_layers};
+pub use self::cumulative::{CellSet, Cumulative, Curve};
 pub use self::line::Line;
 pub use self::signs::{Flips, false_discovery, sign_flip};
 use crate::error::{Error, Result};

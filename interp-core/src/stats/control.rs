@@ -1,4 +1,5 @@
-//! Named cells against cells drawn at random, trial by trial: is this effect more than that of any cell? Plain slices.
+//! Named cells against cells drawn at random, trial by trial: is this effect more than that of any cell? And the lowest
+//! cells of the same layers, for a control that edits as much in the same places. Plain slices.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -32,14 +33,36 @@ pub fn draw(pool: &[usize], n: usize, seed: u64) -> Result<Vec<usize>> {
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(STREAM);
+    Ok(choose(pool, n, &mut rng))
+}
+
+/// `n` different cells of `pool`, in the pool's order; `n` is at most the pool's size.
+pub(super) fn choose(pool: &[usize], n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut places: Vec<usize> = (0..pool.len()).collect();
     for i in 0..n {
-        let other = i + below(&mut rng, pool.len() - i);
+        let other = i + below(rng, pool.len() - i);
         places.swap(i, other);
     }
     places.truncate(n);
     places.sort_unstable();
-    Ok(places.into_iter().map(|place| pool[place]).collect())
+    places.into_iter().map(|place| pool[place]).collect()
+}
+
+/// For every layer as many of its lowest cells as `named` has there: the control of Yang et al. (ICML 2025), which edits
+/// the same number of heads in the same layers. `order` ranks all cells from the largest score to the smallest, as
+/// [`super::ranking`] does, and `layer_of` says where a cell lies. The lowest of a layer comes first, layers in the order
+/// in which `named` first has them. Where `named` has more than half of a layer, the two overlap.
+pub fn lowest_of_layers(order: &[usize], named: &[usize], layer_of: impl Fn(usize) -> usize) -> Vec<usize> {
+    let mut wanted: Vec<(usize, usize)> = Vec::new();
+    for layer in named.iter().map(|&cell| layer_of(cell)) {
+        match wanted.iter_mut().find(|(known, _)| *known == layer) {
+            Some((_, n)) => *n += 1,
+            None => wanted.push((layer, 1)),
+        }
+    }
+    let layer_of = &layer_of;
+    let lowest = |(layer, n)| order.iter().rev().copied().filter(|&cell| layer_of(cell) == layer).take(n).collect();
+    wanted.into_iter().map(lowest).collect::<Vec<Vec<usize>>>().concat()
 }
 
 /// Compares the mean of `named` with the mean of `control`, both indices into every trial's cells.
@@ -109,6 +132,19 @@ mod tests {
         let mut counts = [0; 42];
         (0..3200).for_each(|seed| counts[draw(&pool, 1, seed).unwrap()[0]] += 1);
         assert!(counts[10..].iter().all(|count| (60..150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_lowest_of_the_same_layers() {
+        // Two layers of four cells; the last two of layer 1 are equal, and the later one counts as lower.
+        let scores = [0.9, 0.1, -0.5, 0.3, 0.8, 0.7, 0.0, 0.0];
+        let order = crate::stats::ranking(&scores);
+        let lowest = |k: usize| lowest_of_layers(&order, &order[..k], |cell| cell / 4);
+        assert_eq!(order, [0, 4, 5, 3, 1, 6, 7, 2]);
+        assert_eq!((lowest(0), lowest(1), lowest(3)), (vec![], vec![2], vec![2, 7, 6]));
+        let mut all = lowest(8);
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]
