@@ -3,6 +3,7 @@
 mod adapter;
 mod bad_input;
 mod contrast;
+mod cumulative;
 mod donor;
 mod floor;
 mod stats;

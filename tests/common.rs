@@ -8,8 +8,9 @@ use interp_core::checkpoint::{Checkpoint, CheckpointRef};
 use interp_core::decoder::Decoder;
 use interp_core::device::{Dtype, Precision, Weights};
 use interp_core::hub::HubOptions;
-use interp_core::prompt::Prompt;
+use interp_core::prompt::{Prompt, PromptReader, Tokenizer};
 use interp_core::site::{HookPoint, Site};
+use interp_core::trial::{Trial, TrialFile, TrialOptions};
 use tch::{Device, Kind, Tensor};
 
 /// Folders below `fixtures/tiny`.
@@ -53,6 +54,18 @@ pub fn load_for_waves(dir: &Path, dtype: Dtype) -> Decoder {
 /// A prompt of bare tokens.
 pub fn prompt(tokens: &[i64]) -> Prompt {
     Prompt { tokens: tokens.to_vec(), spans: Default::default() }
+}
+
+/// The trials of a file, tokenised as the checkpoint in `dir` has it.
+pub fn trials(dir: &Path, file: &Path) -> Vec<Trial> {
+    let config = dir.join("tokenizer_config.json");
+    let tokenizer = Tokenizer::from_files(&dir.join("tokenizer.json"), Some(&config), None).expect("a tokenizer");
+    let checkpoint = open(dir);
+    let (d_vocab, n_ctx) = (checkpoint.config().d_vocab, checkpoint.config().n_ctx);
+    let reader = PromptReader { tokenizer: Some(&tokenizer), d_vocab, n_ctx };
+    let read = TrialFile::read(file, &reader, TrialOptions { first_token: false, swap: false }).expect("trials");
+    assert!(read.bad_lines.is_empty(), "{:?}", read.bad_lines);
+    read.trials
 }
 
 /// Every hook point of a model, in the order of a pass.

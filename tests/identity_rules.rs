@@ -2,9 +2,15 @@
 
 use std::process::Command;
 
+use interp_core::device::Dtype;
+use interp_core::export::npy;
+use interp_core::intervention::Edit;
+use interp_core::metric::Metric;
+use interp_core::site::{Positions, Site};
+use interp_core::sweep::{Grid, Models, Sweep};
 use serde_json::Value;
 
-use crate::common::root;
+use crate::common::{fixture, load_for_waves, root, trials};
 
 fn interp(arguments: &[&str]) -> Value {
     let output =
@@ -51,4 +57,37 @@ fn the_demo_finds_the_heads_that_carry_the_answer() {
     assert!(control["rows"][2]["ci"][0].as_f64().unwrap() > 1.0, "{control}");
 
     assert_eq!(demo(), said, "a second start prints the same");
+}
+
+/// `compare_transformer_lens.py --save` made the reference: one pass per head, by TransformerLens.
+#[test]
+fn causal_mediation_scores_are_those_of_transformer_lens() {
+    let dir = fixture("identity-rules");
+    let (shape, theirs) = npy::read(&dir.join("transformer-lens.npy")).unwrap();
+    let made: Value = serde_json::from_slice(&std::fs::read(dir.join("transformer-lens.json")).unwrap()).unwrap();
+    let ids: Vec<&str> = made["trials"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    assert_eq!((shape, ids.len()), (vec![20, 4, 8], 20));
+    let decoder = load_for_waves(&dir.join("model"), Dtype::F32);
+    let all = trials(&dir.join("model"), &dir.join("token-pairs.jsonl"));
+    let sweep = Sweep {
+        site: Site::Z,
+        edit: Edit::Patch,
+        grid: Grid::LayerHead,
+        positions: vec![Positions::Index(vec![-1])],
+        layers: 0..4,
+        heads: None,
+        metrics: vec![Metric::LogitDiff],
+        max_rows: None,
+        seed: 0,
+    };
+    let mut off = 0.0f64;
+    for (id, theirs) in ids.iter().zip(theirs.chunks(32)) {
+        let trial = all.iter().find(|trial| trial.id == *id).unwrap();
+        let axes = sweep.axes(decoder.config(), trial).unwrap();
+        let (grid, _) = sweep.trial(Models::of(&decoder), &axes, trial).unwrap();
+        off = grid.values[0].iter().zip(theirs).fold(off, |off, (ours, theirs)| off.max((ours - theirs).abs()));
+    }
+    let largest = theirs.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    println!("TransformerLens: largest difference {off:.2e}, {:.2e} of the largest |δ| {largest:.4}", off / largest);
+    assert!(largest > 10.0 && off <= 1e-4 * largest, "{off} of {largest}");
 }

@@ -7,6 +7,8 @@ mod capture;
 mod checkpoint;
 mod cli;
 mod common;
+mod constructed;
+mod cumulative;
 mod donor;
 mod export;
 mod generate;

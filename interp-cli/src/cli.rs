@@ -4,6 +4,7 @@
 mod adapter;
 mod bench;
 mod contrast;
+mod cumulative;
 mod stats;
 
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::adapter::AdapterArgs;
 pub use self::bench::BenchArgs;
 pub use self::contrast::ContrastArgs;
+pub use self::cumulative::CumulativeArgs;
 pub use self::stats::{JudgeArgs, StatsArgs};
 
 /// Exact per-head causal interventions on Qwen2.5-style models.
@@ -50,6 +52,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Measure how fast this machine sweeps, with random weights or a checkpoint's
     Bench(BenchArgs),
+    /// Take more and more heads of a ranking away together, beside two controls
+    Cumulative(CumulativeArgs),
 }
 
 /// Flags that choose a checkpoint and how to compute.

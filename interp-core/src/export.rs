@@ -21,6 +21,7 @@
 mod atomic;
 pub mod capture;
 mod contrast;
+mod curves;
 mod heads;
 mod journal;
 mod kind;
@@ -33,6 +34,7 @@ mod write;
 
 pub use atomic::write_atomic;
 pub use contrast::{Arm, Change, Contrast, Contrasted, Effect, Judge};
+pub use curves::{AblationCurves, CurvePoint};
 pub use kind::FullTransfer;
 pub use noise::NoiseFloor;
 pub use run_folder::{Opened, RunFolder, RunPlan};

@@ -3,6 +3,7 @@
 //! Two axes make a heatmap, one axis of names (sets, spans) makes bars, one axis of numbers (layers, positions) a line.
 //! Layout (`heatmap`, `profile`) is a pure function from a [`Figure`] to a scene of shapes; `render` turns a scene into bytes.
 
+mod curves;
 mod font;
 mod heatmap;
 mod maps;
@@ -15,12 +16,16 @@ mod scene;
 use crate::error::{Error, Result};
 use crate::scores::GridAxis;
 
+pub use curves::{Curve, Curves, Point};
 pub use maps::{Map, Maps};
 pub use panels::{Line, Panel};
 use scene::Scene;
 
 /// Cells outlined and listed in a figure unless asked otherwise.
 pub const TOP: usize = 10;
+
+/// Sets of heads that a figure has room for, a bar each: a cumulative ablation of a large model has thousands.
+const MOST_BARS: usize = 400;
 
 /// What a figure shows. All numbers in the metric's unit, one per cell, row-major over `axes`.
 #[derive(Debug, Clone)]
@@ -54,9 +59,10 @@ pub struct Muted {
     pub said: String,
 }
 
-/// Whether there is a figure for such a grid: one or two axes with at least one cell.
+/// Whether there is a figure for such a grid: one or two axes with at least one cell, and no more bars than can be read.
 pub fn can_draw(axes: &[GridAxis]) -> bool {
-    matches!(axes.len(), 1 | 2) && axes.iter().all(|axis| !axis.labels.is_empty())
+    let too_many = |axis: &GridAxis| axis.name == "set" && axis.labels.len() > MOST_BARS;
+    matches!(axes.len(), 1 | 2) && axes.iter().all(|axis| !axis.labels.is_empty() && !too_many(axis))
 }
 
 /// The figure as SVG text. Text stays text; fonts fall back to whatever sans-serif the viewer has.
@@ -84,10 +90,25 @@ pub fn maps_png(maps: &Maps) -> Result<Vec<u8>> {
     render::png(&maps::layout(maps)?)
 }
 
+/// Curves over one axis of numbers, as SVG text; drawn as a [`Figure`] is.
+pub fn curves_svg(curves: &Curves) -> Result<String> {
+    render::svg(&curves::layout(curves))
+}
+
+/// Curves over one axis of numbers, as PNG bytes.
+pub fn curves_png(curves: &Curves) -> Result<Vec<u8>> {
+    render::png(&curves::layout(curves))
+}
+
 fn scene(figure: &Figure) -> Result<Scene> {
     let refuse = |problem: String| Err(Error::Figure { problem });
     let cells = crate::scores::n_cells(&figure.axes);
     if !can_draw(&figure.axes) {
+        if let [axis] = figure.axes.as_slice()
+            && axis.labels.len() > MOST_BARS
+        {
+            return refuse(format!("{} sets are more than {MOST_BARS} bars", axis.labels.len()));
+        }
         let names: Vec<&str> = figure.axes.iter().map(|axis| axis.name.as_str()).collect();
         return refuse(format!("a grid over ({}) is neither one nor two axes of cells", names.join(", ")));
     }
@@ -275,6 +296,35 @@ mod tests {
         assert!(text.contains("T &amp; U") && text.contains("heads &lt;all&gt;"));
         assert!(!text.contains("NaN") && !text.contains("inf"));
         panels_svg("T", "", &[]).unwrap();
+    }
+
+    #[test]
+    fn curves_keep_their_points_their_bands_and_their_names() {
+        let curve = |name: &str, n: usize, at: f64| Curve {
+            name: name.into(),
+            points: (0..n).map(|i| Point { x: 2.0 * i as f64, y: at - i as f64, band: Some([at, at + 1.0]) }).collect(),
+        };
+        let figure =
+            |curves| Curves { title: "T & U".into(), subtitle: String::new(), x: "k".into(), y: "p".into(), curves };
+        let full = figure(vec![curve("a < b", 4, 3.0), curve("c", 3, 1.0), curve("d", 1, -2.0)]);
+        let text = curves_svg(&full).unwrap();
+        assert_eq!((text.matches("<circle").count(), text.matches("<polygon").count()), (4 + 3 + 1, 2));
+        assert!(text.contains("a &lt; b") && text.contains("T &amp; U") && !text.contains("NaN"));
+        assert!(curves_png(&full).unwrap().starts_with(b"\x89PNG"));
+        // A point without a number is left out, and so is a curve without any.
+        let mut gap = full.clone();
+        gap.curves[0].points[1].y = f64::NAN;
+        gap.curves[1].points.clear();
+        assert_eq!(curves_svg(&gap).unwrap().matches("<circle").count(), 3 + 1);
+        curves_svg(&figure(vec![])).unwrap();
+    }
+
+    #[test]
+    fn thousands_of_sets_have_no_bars() {
+        let sets = |n: usize| vec![GridAxis::named("set", (0..n).map(|i| i.to_string()).collect())];
+        assert!(can_draw(&sets(400)) && !can_draw(&sets(401)));
+        let said = svg(&figure(sets(401))).unwrap_err().to_string();
+        assert_eq!(said, "cannot draw the figure: 401 sets are more than 400 bars");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod bca;
 mod control;
+mod cumulative;
 mod line;
 mod max_statistic;
 mod signs;
@@ -19,6 +20,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::bca::Interval;
 pub use self::control::{Comparison, compare, draw, draws, lowest_of_layers, same_layer_lowest};
+pub use self::cumulative::{CellSet, Cumulative, Curve};
 pub use self::line::Line;
 pub use self::max_statistic::{FamilyTest, Permutation, max_statistic};
 pub use self::signs::{Flips, false_discovery, sign_flip};

@@ -4,6 +4,7 @@ mod floor;
 mod folder;
 mod load;
 mod plan;
+mod sets;
 mod source;
 mod spec;
 
@@ -21,6 +22,7 @@ use interp_core::trial::{BadLine, TrialFile};
 
 use self::folder::{End, Folder};
 pub use self::plan::{Prepared, prepare};
+pub use self::sets::SetPlan;
 pub use self::spec::{Machine, SweepSpec};
 use super::verify::{choose, recheck, trials_of};
 use crate::bases::Bases;

@@ -86,7 +86,9 @@ impl Study {
         let (heads, (ranking, of)) = (self.heads()?, by);
         let named: Vec<HeadRef> = named.iter().map(|&cell| heads[cell]).collect();
         let cells = ranking.cells_of_heads(of, &named)?;
-        let lowest = stats::lowest_of_layers(&ranking.means(of), ranking.layout.axes[1].labels.len(), &cells);
+        let (means, n_heads) = (ranking.means(of), ranking.layout.axes[1].labels.len());
+        let order: Vec<usize> = stats::ranking(&means).into_iter().filter(|&cell| !means[cell].is_nan()).collect();
+        let lowest = stats::lowest_of_layers(&order, &cells, |cell| cell / n_heads);
         if let Some(cell) = lowest.iter().find(|cell| cells.contains(cell)) {
             let problem = format!("{} is one of the lowest of its layer itself", ranking.heads()?[*cell]);
             let hint = Some("name fewer heads of that layer".into());

@@ -42,44 +42,49 @@ pub fn draws(pool: &[usize], n: usize, times: usize, seed: u64) -> Result<Vec<Ve
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(STREAM);
-    let mut one = || {
-        let mut places: Vec<usize> = (0..pool.len()).collect();
-        for i in 0..n {
-            let other = i + below(&mut rng, pool.len() - i);
-            places.swap(i, other);
-        }
-        places.truncate(n);
-        places.sort_unstable();
-        places.into_iter().map(|place| pool[place]).collect()
-    };
-    Ok((0..times).map(|_| one()).collect())
+    Ok((0..times).map(|_| choose(pool, n, &mut rng)).collect())
 }
 
-/// For each layer with m of the `k` heads of highest score, the m heads of lowest score of that layer: the control of Yang
-/// et al. (ICML 2025) for ablating those k. `scores` is `[layer, head]` row-major with `n_heads` per layer, NaN where a head
-/// was not measured; cells come by layer and, within one, from the lowest on. Where more than half of a layer is taken, some
-/// of its highest heads are among the lowest too, as in the original. Errs if fewer than `k` heads were measured.
+/// `n` different cells of `pool`, in the pool's order; `n` is at most the pool's size.
+pub(super) fn choose(pool: &[usize], n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..pool.len()).collect();
+    for i in 0..n {
+        let other = i + below(rng, pool.len() - i);
+        places.swap(i, other);
+    }
+    places.truncate(n);
+    places.sort_unstable();
+    places.into_iter().map(|place| pool[place]).collect()
+}
+
+/// For each layer with m of the `k` heads of highest score, the m heads of lowest score of that layer. `scores` is `[layer,
+/// head]` row-major with `n_heads` per layer, NaN where a head was not measured. Errs if fewer than `k` heads were measured.
 pub fn same_layer_lowest(scores: &[f64], n_heads: usize, k: usize) -> Result<Vec<usize>> {
+    // Cells without a number come last.
     let measured = scores.iter().filter(|score| !score.is_nan()).count();
     if k > measured {
         let problem = format!("only {measured} heads were measured");
         return Err(Error::Statistics { what: "heads", value: k.to_string(), problem });
     }
-    Ok(lowest_of_layers(scores, n_heads, &ranking(scores)[..k]))
+    let order = &ranking(scores)[..measured];
+    Ok(lowest_of_layers(order, &order[..k], |cell| cell / n_heads))
 }
 
-/// [`same_layer_lowest`] for heads that were chosen otherwise, all of them measured.
-pub fn lowest_of_layers(scores: &[f64], n_heads: usize, chosen: &[usize]) -> Vec<usize> {
-    let mut lowest = Vec::with_capacity(chosen.len());
-    for first in (0..scores.len()).step_by(n_heads.max(1)) {
-        let layer = first..(first + n_heads).min(scores.len());
-        let m = chosen.iter().filter(|cell| layer.contains(cell)).count();
-        let mut heads: Vec<usize> = layer.filter(|&cell| !scores[cell].is_nan()).collect();
-        // Stable, so that equal scores keep the order of their heads; zeros of either sign are equal.
-        heads.sort_by(|&a, &b| scores[a].partial_cmp(&scores[b]).expect("neither is NaN"));
-        lowest.extend(heads.into_iter().take(m));
+/// For every layer as many of its lowest cells as `named` has there: the control of Yang et al. (ICML 2025), which edits
+/// the same number of heads in the same layers. `order` ranks all cells from the largest score to the smallest, as
+/// [`super::ranking`] does, and `layer_of` says where a cell lies. The lowest of a layer comes first, layers in the order
+/// in which `named` first has them. Where `named` has more than half of a layer, the two overlap.
+pub fn lowest_of_layers(order: &[usize], named: &[usize], layer_of: impl Fn(usize) -> usize) -> Vec<usize> {
+    let mut wanted: Vec<(usize, usize)> = Vec::new();
+    for layer in named.iter().map(|&cell| layer_of(cell)) {
+        match wanted.iter_mut().find(|(known, _)| *known == layer) {
+            Some((_, n)) => *n += 1,
+            None => wanted.push((layer, 1)),
+        }
     }
-    lowest
+    let layer_of = &layer_of;
+    let lowest = |(layer, n)| order.iter().rev().copied().filter(|&cell| layer_of(cell) == layer).take(n).collect();
+    wanted.into_iter().map(lowest).collect::<Vec<Vec<usize>>>().concat()
 }
 
 /// Compares the mean of `named` with the mean of `control`, both indices into every trial's cells.
@@ -152,6 +157,19 @@ mod tests {
     }
 
     #[test]
+    fn the_lowest_of_the_same_layers() {
+        // Two layers of four cells; the last two of layer 1 are equal, and the later one counts as lower.
+        let scores = [0.9, 0.1, -0.5, 0.3, 0.8, 0.7, 0.0, 0.0];
+        let order = ranking(&scores);
+        let lowest = |k: usize| lowest_of_layers(&order, &order[..k], |cell| cell / 4);
+        assert_eq!(order, [0, 4, 5, 3, 1, 6, 7, 2]);
+        assert_eq!((lowest(0), lowest(1), lowest(3)), (vec![], vec![2], vec![2, 7, 6]));
+        let mut all = lowest(8);
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
     fn draws_that_cannot_be_made_are_refused() {
         let refused = |pool: &[usize], n| draw(pool, n, 0).unwrap_err().to_string();
         assert_eq!(refused(&[1, 2, 3], 4), "control 4: only 3 other cells were measured");
@@ -172,14 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_of_the_same_layers() {
+    fn the_lowest_of_the_layers_of_the_highest() {
         // Layers of three: the two highest cells are 1 and 3, the next 5.
         let scores = [0.1, 0.9, -0.5, 0.8, 0.0, 0.7, f64::NAN, 0.2, 0.2];
         assert_eq!(same_layer_lowest(&scores, 3, 2).unwrap(), [2, 4]);
         // Two of the second layer: its lowest two, one of which is among the highest.
         assert_eq!(same_layer_lowest(&scores, 3, 3).unwrap(), [2, 4, 5]);
-        // Ties go to the smaller head; what was not measured is no control.
-        assert_eq!(lowest_of_layers(&scores, 3, &[8]), [7]);
+        // What was not measured is no control.
         assert_eq!(same_layer_lowest(&scores, 3, 8).unwrap().len(), 8);
         assert!(same_layer_lowest(&scores, 3, 0).unwrap().is_empty());
         let error = same_layer_lowest(&scores, 3, 9).unwrap_err().to_string();

@@ -139,11 +139,14 @@ fn check_graft(sweep: &Sweep, model: &Model) -> Result<()> {
 fn sweep(spec: &SweepSpec, config: &ModelConfig) -> Result<Sweep> {
     let site: Site = spec.site.parse()?;
     let edit: EditSpec = spec.edit.parse()?;
-    let grid = match spec.grid.parse()? {
-        GridSpec::LayerHead => Grid::LayerHead,
-        GridSpec::LayerPos => Grid::LayerPos,
-        GridSpec::LayerPart => Grid::LayerPart,
-        GridSpec::Sets(file) => Grid::Sets(read_sets(Path::new(&file))?),
+    let grid = match &spec.cumulative {
+        Some(plan) => Grid::Sets(plan.head_sets(spec.seed)?),
+        None => match spec.grid.parse()? {
+            GridSpec::LayerHead => Grid::LayerHead,
+            GridSpec::LayerPos => Grid::LayerPos,
+            GridSpec::LayerPart => Grid::LayerPart,
+            GridSpec::Sets(file) => Grid::Sets(read_sets(Path::new(&file))?),
+        },
     };
     let layers = match &spec.layers {
         Some(text) => text.parse::<Layers>()?.resolve(config.n_layers)?,

@@ -9,6 +9,7 @@ use interp_core::Error;
 use interp_core::intervention::EditSpec;
 use serde::{Deserialize, Serialize};
 
+use super::sets::SetPlan;
 use crate::cli::{ComputeArgs, ModelArgs, SweepArgs, SweepFlags};
 
 /// The typed part of a run's identity, as `run.json` keeps it under `spec`.
@@ -64,6 +65,9 @@ pub struct SweepSpec {
     /// Trial file that this was fitted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibrate: Option<String>,
+    /// Sets of heads that follow from a ranking; they are the grid then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cumulative: Option<SetPlan>,
 }
 
 /// Flags that do not belong to a run's identity.
@@ -116,6 +120,7 @@ impl SweepSpec {
             head_map: flags.source.head_map.clone(),
             map: flags.source.map.clone(),
             calibrate: flags.source.calibrate.clone(),
+            cumulative: None,
         }
     }
 
