@@ -415,8 +415,8 @@ mod tests {
         let values: Vec<Vec<f32>> = (0..200).map(|t| (0..1920).map(|i| value(t, i)).collect()).collect();
         let start = std::time::Instant::now();
         summarize(&rows(&values), &alone(200), &Bootstrap::default()).unwrap();
-        // About 0.15 s in the dev profile; the bound leaves room for a busy machine.
-        assert!(start.elapsed().as_secs_f64() < 2.0, "{:?}", start.elapsed());
+        // About 0.2 s in the dev profile; the bound leaves room for a busy machine.
+        assert!(start.elapsed().as_secs_f64() < 4.0, "{:?}", start.elapsed());
     }
 
     #[test]

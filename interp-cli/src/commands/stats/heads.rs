@@ -57,9 +57,9 @@ pub fn cells(study: &Study, metric: usize, args: &StatsArgs, printer: &Printer) 
             Some(dir) => {
                 let ranking = Study::load(dir)?;
                 if ranking.layout.head_axis != study.layout.head_axis {
+                    let here = args.dir.as_deref().unwrap_or(dir);
                     let axis = |study: &Study| study.layout.head_axis.map_or("no", |axis| axis.name());
-                    let problem =
-                        format!("counts {} heads, {} counts {}", axis(&ranking), args.dir.display(), axis(study));
+                    let problem = format!("counts {} heads, {} counts {}", axis(&ranking), here.display(), axis(study));
                     let hint = Some("rank by a sweep of a site with the same heads".into());
                     return Err(Error::File { path: dir.clone(), problem, hint }.into());
                 }
