@@ -8,6 +8,7 @@ mod checkpoint;
 mod cli;
 mod common;
 mod donor;
+mod eval;
 mod export;
 mod generate;
 mod graft;

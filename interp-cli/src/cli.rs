@@ -4,6 +4,7 @@
 mod adapter;
 mod bench;
 mod contrast;
+mod eval;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::adapter::AdapterArgs;
 pub use self::bench::BenchArgs;
 pub use self::contrast::ContrastArgs;
+pub use self::eval::*;
 
 /// Exact per-head causal interventions on Qwen2.5-style models.
 #[derive(Debug, Parser)]
@@ -48,6 +50,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Measure how fast this machine sweeps, with random weights or a checkpoint's
     Bench(BenchArgs),
+    /// Run, score and check the evaluations that were published with checkpoints
+    Eval(EvalArgs),
 }
 
 /// Flags that choose a checkpoint and how to compute.
@@ -176,7 +180,7 @@ pub struct DecodingArgs {
 }
 
 /// Flags of one edit of a run.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Edit")]
 pub struct EditArgs {
     /// Activation that is edited: z, result, q, k, v, pattern, resid_pre, mlp_out, …

@@ -3,21 +3,27 @@
 //! Two axes make a heatmap, one axis of names (sets, spans) makes bars, one axis of numbers (layers, positions) a line.
 //! Layout (`heatmap`, `profile`) is a pure function from a [`Figure`] to a scene of shapes; `render` turns a scene into bytes.
 
+mod bars;
 mod font;
 mod heatmap;
 mod maps;
 mod palette;
 mod panels;
 mod profile;
+mod reliability;
 mod render;
 mod scene;
+mod shares;
 
 use crate::error::{Error, Result};
 use crate::scores::GridAxis;
 
+pub use bars::{BarRow, Bars};
 pub use maps::{Map, Maps};
 pub use panels::{Line, Panel};
+pub use reliability::{Reliability, ReliabilityBin};
 use scene::Scene;
+pub use shares::{SharePanel, Shares};
 
 /// Cells outlined and listed in a figure unless asked otherwise.
 pub const TOP: usize = 10;
@@ -71,6 +77,25 @@ pub fn maps_svg(maps: &Maps) -> Result<String> {
 /// Heat maps beside and below each other, as PNG bytes.
 pub fn maps_png(maps: &Maps) -> Result<Vec<u8>> {
     render::png(&maps::layout(maps)?)
+}
+
+/// A reliability diagram as SVG text and PNG bytes.
+pub fn reliability(figure: &Reliability) -> Result<(String, Vec<u8>)> {
+    both(&reliability::layout(figure))
+}
+
+/// Bars of several series as SVG text and PNG bytes.
+pub fn bars(figure: &Bars) -> Result<(String, Vec<u8>)> {
+    both(&bars::layout(figure))
+}
+
+/// Pairs of distributions as SVG text and PNG bytes.
+pub fn shares(figure: &Shares) -> Result<(String, Vec<u8>)> {
+    both(&shares::layout(figure))
+}
+
+fn both(scene: &Scene) -> Result<(String, Vec<u8>)> {
+    Ok((render::svg(scene)?, render::png(scene)?))
 }
 
 fn scene(figure: &Figure) -> Result<Scene> {

@@ -4,6 +4,7 @@ mod adapter;
 mod bench;
 mod capture;
 mod contrast;
+mod eval;
 mod generate;
 mod inspect;
 mod merge;
@@ -31,5 +32,6 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Adapter(args) => adapter::adapter(&args, printer),
         Command::Plot(args) => plot::plot(&args, printer),
         Command::Bench(args) => bench::bench(&args, printer),
+        Command::Eval(args) => eval::eval(&args, printer),
     }
 }
