@@ -10,6 +10,7 @@ mod common;
 mod constructed;
 mod cumulative;
 mod donor;
+mod eval;
 mod export;
 mod generate;
 mod graft;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 24] = [
+const IMPORTS: [(&str, &str); 25] = [
     ("adapter", "checkpoint, config, error, hub"),
     ("anatomy", "config, site"),
     ("cache", "decoder, device, hooks, site"),
@@ -16,6 +16,7 @@ const IMPORTS: [(&str, &str); 24] = [
     ("config", "error"),
     ("decoder", "adapter, checkpoint, config, device, error, hooks, nf4, site"),
     ("device", "error"),
+    ("eval", "error"),
     ("export", "error, plot, scores, site, stats, sweep"),
     ("generate", "cache, config, decoder, error, intervention, prompt, site"),
     ("guard", "error"),

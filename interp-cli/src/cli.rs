@@ -5,6 +5,7 @@ mod adapter;
 mod bench;
 mod contrast;
 mod cumulative;
+mod eval;
 mod stats;
 
 use std::num::NonZeroUsize;
@@ -16,6 +17,7 @@ pub use self::adapter::AdapterArgs;
 pub use self::bench::BenchArgs;
 pub use self::contrast::ContrastArgs;
 pub use self::cumulative::CumulativeArgs;
+pub use self::eval::*;
 pub use self::stats::{JudgeArgs, StatsArgs};
 
 /// Exact per-head causal interventions on Qwen2.5-style models.
@@ -54,6 +56,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Take more and more heads of a ranking away together, beside two controls
     Cumulative(CumulativeArgs),
+    /// Run, score and check the evaluations that were published with checkpoints
+    Eval(EvalArgs),
 }
 
 /// Flags that choose a checkpoint and how to compute.
@@ -182,7 +186,7 @@ pub struct DecodingArgs {
 }
 
 /// Flags of one edit of a run.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Edit")]
 pub struct EditArgs {
     /// Activation that is edited: z, result, q, k, v, pattern, resid_pre, mlp_out, …

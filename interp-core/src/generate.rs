@@ -1,5 +1,7 @@
 //! Continuations of a prompt, greedy or sampled, with edits on the prompt, on new tokens, or on both.
 
+mod likelihood;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,6 +16,8 @@ use crate::error::{Error, Result};
 use crate::intervention::{Context, Donors, Edit, Edits, Intervention};
 use crate::prompt::Prompt;
 use crate::site::Positions;
+
+pub use self::likelihood::log_likelihoods;
 
 /// How to choose the next token.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,8 +2,8 @@
 //!
 //! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `adapter`, `hash`,
 //! `prompt`, `trial`), the forward pass (`device`, `nf4`, `hooks`, `decoder`), the experiment (`cache`, `intervention`,
-//! `generate`, `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`) and with
-//! adapters (`anatomy`). `ARCHITECTURE.md` says who may import whom.
+//! `generate`, `metric`, `scores`, `transfer`, `sweep`), what is done with numbers (`stats`, `export`, `plot`) and with
+//! adapters (`anatomy`), and evaluations that were published with checkpoints (`eval`). `ARCHITECTURE.md` says who may import whom.
 
 pub mod adapter;
 pub mod anatomy;
@@ -13,6 +13,7 @@ pub mod config;
 pub mod decoder;
 pub mod device;
 pub mod error;
+pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod guard;

@@ -3,6 +3,7 @@
 //! Two axes make a heatmap, one axis of names (sets, spans) makes bars, one axis of numbers (layers, positions) a line.
 //! Layout (`heatmap`, `profile`) is a pure function from a [`Figure`] to a scene of shapes; `render` turns a scene into bytes.
 
+mod bars;
 mod curves;
 mod font;
 mod heatmap;
@@ -10,16 +11,21 @@ mod maps;
 mod palette;
 mod panels;
 mod profile;
+mod reliability;
 mod render;
 mod scene;
+mod shares;
 
 use crate::error::{Error, Result};
 use crate::scores::GridAxis;
 
+pub use bars::{BarRow, Bars};
 pub use curves::{Curve, Curves, Point};
 pub use maps::{Map, Maps};
 pub use panels::{Line, Panel};
+pub use reliability::{Reliability, ReliabilityBin};
 use scene::Scene;
+pub use shares::{SharePanel, Shares};
 
 /// Cells outlined and listed in a figure unless asked otherwise.
 pub const TOP: usize = 10;
@@ -98,6 +104,25 @@ pub fn curves_svg(curves: &Curves) -> Result<String> {
 /// Curves over one axis of numbers, as PNG bytes.
 pub fn curves_png(curves: &Curves) -> Result<Vec<u8>> {
     render::png(&curves::layout(curves))
+}
+
+/// A reliability diagram as SVG text and PNG bytes.
+pub fn reliability(figure: &Reliability) -> Result<(String, Vec<u8>)> {
+    both(&reliability::layout(figure))
+}
+
+/// Bars of several series as SVG text and PNG bytes.
+pub fn bars(figure: &Bars) -> Result<(String, Vec<u8>)> {
+    both(&bars::layout(figure))
+}
+
+/// Pairs of distributions as SVG text and PNG bytes.
+pub fn shares(figure: &Shares) -> Result<(String, Vec<u8>)> {
+    both(&shares::layout(figure))
+}
+
+fn both(scene: &Scene) -> Result<(String, Vec<u8>)> {
+    Ok((render::svg(scene)?, render::png(scene)?))
 }
 
 fn scene(figure: &Figure) -> Result<Scene> {

@@ -22,13 +22,19 @@ use crate::prompts::{Prompts, tokens};
 use crate::select;
 
 /// Everything that is the same for all prompts.
-struct Request {
-    options: Generation,
-    scope: EditScope,
-    edits: Vec<Intervention>,
+pub(super) struct Request {
+    pub options: Generation,
+    pub scope: EditScope,
+    pub edits: Vec<Intervention>,
     source: Option<Prompt>,
     capture: Option<interp_core::export::capture::Capture>,
-    settings: Value,
+    pub settings: Value,
+}
+
+/// What edits take from elsewhere, made once for all prompts.
+pub(super) struct Taken {
+    source: Option<CleanRun>,
+    moments: Option<Moments>,
 }
 
 /// Prints every prompt's continuations as they are made.
@@ -37,19 +43,16 @@ pub fn generate(args: &GenerateArgs, printer: &Printer) -> Result<Exit> {
     let prompts = Prompts::read(&args.prompts, &model.reader())?;
     let mut prompts =
         prompts.ok_or_else(|| anyhow!("there is no prompt: give --prompt, --messages, --tokens or --prompts"))?;
-    let request = request(args, &model)?;
+    let request = request(&args.decoding, &args.edit, &model)?;
     prompts.retain(|one| request.check(one, &model))?;
     prompts.report(printer);
 
     let decoder = model.load(printer)?;
-    let points: Vec<HookPoint> = request.edits.iter().map(|one| one.at).collect();
-    let moments = request.capture.as_ref();
-    let moments = moments.map(|capture| edits::moments_of_capture(capture, &points, decoder.config())).transpose()?;
-    let source = request.source.as_ref().map(|source| request.source_run(source, &decoder, &points)).transpose()?;
+    let taken = request.take(&decoder)?;
     let several = prompts.good.len() > 1 || request.options.n_samples > 1;
     // Ctrl-C is left to end the process: every finished prompt is printed already, and nothing is half written.
     for one in &prompts.good {
-        let samples = request.run(&decoder, one, source.as_ref(), moments.as_ref())?;
+        let samples = request.run(&decoder, one, &taken)?;
         let text = match args.json {
             true => format!("{}\n", request.json(one, &samples, &model)?),
             false => text(one, &samples, &model, several)?,
@@ -59,9 +62,9 @@ pub fn generate(args: &GenerateArgs, printer: &Printer) -> Result<Exit> {
     Ok(prompts.exit())
 }
 
-fn request(args: &GenerateArgs, model: &Model) -> Result<Request> {
-    let (options, mode) = options(&args.decoding, model)?;
-    let edit = &args.edit;
+/// Decoding and edit as typed, checked.
+pub(super) fn request(decoding: &DecodingArgs, edit: &EditArgs, model: &Model) -> Result<Request> {
+    let (options, mode) = options(decoding, model)?;
     let scope: EditScope = edit.edit_scope.parse()?;
     let source = match (&edit.source_prompt, &edit.source_tokens) {
         (Some(text), _) => Some((PromptSpec::text(text), "--source-prompt")),
@@ -207,7 +210,7 @@ fn stops(text: &str, model: &Model) -> Result<Vec<i64>> {
 
 impl Request {
     /// Everything that can be wrong with one prompt, before the model is loaded.
-    fn check(&self, one: &NamedPrompt, model: &Model) -> interp_core::Result<()> {
+    pub fn check(&self, one: &NamedPrompt, model: &Model) -> interp_core::Result<()> {
         let config = model.checkpoint.config();
         check(config, &one.prompt, &self.options, &self.edits, self.scope, &one.id)?;
         // Edits of new tokens only do not name positions of the prompt.
@@ -227,15 +230,25 @@ impl Request {
         Ok(CleanRun::new(decoder, &source.tokens, [], points.iter().copied(), from))
     }
 
-    fn run(
-        &self,
-        decoder: &Decoder,
-        one: &NamedPrompt,
-        source: Option<&CleanRun>,
-        moments: Option<&Moments>,
-    ) -> interp_core::Result<Vec<Sample>> {
-        let donors =
-            Donors { source: self.source.as_ref().zip(source.map(CleanRun::cache)), same_weights: true, moments };
+    /// What the edits need besides the prompts.
+    pub fn take(&self, decoder: &Decoder) -> Result<Taken> {
+        let points: Vec<HookPoint> = self.edits.iter().map(|one| one.at).collect();
+        let moments = self.capture.as_ref();
+        let moments =
+            moments.map(|capture| edits::moments_of_capture(capture, &points, decoder.config())).transpose()?;
+        let source = self.source.as_ref().map(|source| self.source_run(source, decoder, &points)).transpose()?;
+        Ok(Taken { source, moments })
+    }
+
+    /// Where the edits take their values from.
+    pub fn donors<'a>(&'a self, taken: &'a Taken) -> Donors<'a> {
+        let source = self.source.as_ref().zip(taken.source.as_ref().map(CleanRun::cache));
+        Donors { source, same_weights: true, moments: taken.moments.as_ref() }
+    }
+
+    /// Continues one prompt, edited.
+    pub fn run(&self, decoder: &Decoder, one: &NamedPrompt, taken: &Taken) -> interp_core::Result<Vec<Sample>> {
+        let donors = self.donors(taken);
         let context = Context::of_run(decoder, self.options.seed, &one.id);
         let Self { options, edits, scope, .. } = self;
         catch_torch(&one.id, || continue_prompt(decoder, &one.prompt, options, edits, *scope, &donors, &context))

@@ -5,6 +5,7 @@ mod bench;
 mod capture;
 mod contrast;
 mod cumulative;
+mod eval;
 mod generate;
 mod inspect;
 mod merge;
@@ -33,5 +34,6 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Plot(args) => plot::plot(&args, printer),
         Command::Bench(args) => bench::bench(&args, printer),
         Command::Cumulative(args) => cumulative::cumulative(&args, printer),
+        Command::Eval(args) => eval::eval(&args, printer),
     }
 }

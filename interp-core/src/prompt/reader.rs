@@ -118,8 +118,8 @@ impl PromptReader<'_> {
         Ok(NextToken { id, n_tokens: added.len() })
     }
 
-    /// The tokens that `answer` adds to a prompt.
-    fn continuation(&self, after: &ReadPrompt, answer: &str, place: &str) -> Result<Vec<i64>> {
+    /// The tokens that `answer` adds to a prompt. The prompt's own tokens must stay what they are.
+    pub fn continuation(&self, after: &ReadPrompt, answer: &str, place: &str) -> Result<Vec<i64>> {
         let tokenizer = self.tokenizer(place)?;
         let tokens = &after.prompt.tokens;
         let joined = match &after.text {

@@ -1,0 +1,125 @@
+//! Figures and tables of evaluations. Decides what is shown; `plot` decides how.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use interp_core::Error;
+use interp_core::eval::Bin;
+use interp_core::eval::socrates::{Group, Metrics};
+use interp_core::export::write_atomic;
+use interp_core::plot::{self, BarRow, Bars, Reliability, ReliabilityBin, SharePanel, Shares};
+
+/// Most panels of one figure of distributions.
+const PANELS: usize = 24;
+/// Answers that get a bar each; more are gathered in as many ranges.
+const ANSWERS: usize = 11;
+
+/// A folder that is there, or is made now.
+pub fn folder(out: &Path) -> Result<()> {
+    Ok(fs::create_dir_all(out).map_err(Error::io("create", out))?)
+}
+
+/// `name.svg` and `name.png`.
+pub fn put(out: &Path, name: &str, (svg, png): (String, Vec<u8>)) -> Result<()> {
+    write_atomic(&out.join(format!("{name}.svg")), svg.as_bytes())?;
+    write_atomic(&out.join(format!("{name}.png")), &png)?;
+    Ok(())
+}
+
+/// The reliability diagram of calibration bins.
+pub fn reliability(out: &Path, title: &str, subtitle: &str, bins: &[Bin]) -> Result<()> {
+    let bin = |bin: &Bin| ReliabilityBin {
+        edges: [bin.lower, bin.upper],
+        confidence: bin.confidence,
+        accuracy: bin.accuracy,
+        count: bin.count,
+    };
+    let bins = bins.iter().map(bin).collect();
+    put(out, "reliability", plot::reliability(&Reliability { title: title.into(), subtitle: subtitle.into(), bins })?)
+}
+
+/// Bars of one or more series over the same rows.
+pub fn bars(out: &Path, name: &str, figure: &Bars) -> Result<()> {
+    match figure.rows.is_empty() {
+        true => Ok(()),
+        false => put(out, name, plot::bars(figure)?),
+    }
+}
+
+/// A row of bars without intervals.
+pub fn row(label: impl Into<String>, values: Vec<Option<f64>>) -> BarRow {
+    BarRow { label: label.into(), values, intervals: Vec::new() }
+}
+
+/// Distances by study, and true beside predicted answers of the largest conditions.
+pub fn socrates(out: &Path, name: &str, found: &Metrics) -> Result<()> {
+    let rows = found.studies.iter().map(|study| {
+        row(
+            format!("{} ({} rows)", study.study, study.rows),
+            vec![Some(study.self_minmax), study.ref_range, study.uniform],
+        )
+    });
+    bars(
+        out,
+        "studies",
+        &Bars {
+            title: "Distance between predicted and true answers, by study".into(),
+            subtitle: format!("{name}: means over conditions; shorter is better"),
+            quantity: "Wasserstein distance".into(),
+            series: ["w1_self_minmax", "w1_ref_range", "uniform guessing (on the range)"].map(String::from).to_vec(),
+            rows: rows.collect(),
+        },
+    )?;
+    let mut groups: Vec<&(Group, _)> = found.groups.iter().filter(|(_, distances)| distances.is_some()).collect();
+    groups.sort_by_key(|(group, _)| std::cmp::Reverse(group.truth.len()));
+    groups.truncate(PANELS);
+    let panel = |(group, distances): &(Group, Option<interp_core::eval::socrates::Distances>)| {
+        let number = |x: Option<f64>| x.map_or("–".into(), |x| format!("{x:.3}"));
+        let w1 = distances.and_then(|d| d.ref_range);
+        let (labels, shares) = histograms(group);
+        SharePanel {
+            title: format!("{}, condition {}", group.study, group.condition),
+            said: format!("{} rows, w1_ref_range {}", group.truth.len(), number(w1)),
+            labels,
+            shares,
+        }
+    };
+    if groups.is_empty() {
+        return Ok(());
+    }
+    put(
+        out,
+        "distributions",
+        plot::shares(&Shares {
+            title: "True and predicted answers".into(),
+            subtitle: format!("{name}: conditions with most rows; predictions beyond the human range at its ends"),
+            series: ["true".into(), "predicted".into()],
+            panels: groups.into_iter().map(panel).collect(),
+        })?,
+    )
+}
+
+/// Answers on the range of the human ones, and the shares of both samples.
+fn histograms(group: &Group) -> (Vec<String>, [Vec<f64>; 2]) {
+    let low = group.truth.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = group.truth.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let whole = group.truth.iter().all(|x| x.fract() == 0.0);
+    let each = whole && high - low < ANSWERS as f64;
+    let n = if each { (high - low) as usize + 1 } else { ANSWERS };
+    let width = if each { 1.0 } else { (high - low) / n as f64 };
+    let place = |x: f64| match each {
+        true => (x.clamp(low, high) - low).round() as usize,
+        false => (((x.clamp(low, high) - low) / width) as usize).min(n - 1),
+    };
+    let shares = |values: &[f64]| {
+        let mut shares = vec![0.0; n];
+        values.iter().for_each(|&x| shares[place(x)] += 1.0 / values.len() as f64);
+        shares
+    };
+    let label = |i: usize| match each {
+        true => format!("{}", low + i as f64),
+        false => format!("{:.3}", low + i as f64 * width).trim_end_matches('0').trim_end_matches('.').to_owned(),
+    };
+    ((0..n).map(label).collect(), [shares(&group.truth), shares(&group.predicted)])
+}
