@@ -23,5 +23,8 @@ mod parity;
 mod prompt;
 mod property;
 mod run_folder;
+mod study;
 mod sweep;
+mod task;
 mod tidy;
+mod together;

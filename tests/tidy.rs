@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 24] = [
+const IMPORTS: [(&str, &str); 25] = [
     ("adapter", "checkpoint, config, error, hub"),
     ("anatomy", "config, site"),
     ("cache", "decoder, device, hooks, site"),
@@ -31,6 +31,7 @@ const IMPORTS: [(&str, &str); 24] = [
     ("site", "error"),
     ("stats", "error"),
     ("sweep", "cache, config, decoder, error, guard, intervention, metric, prompt, scores, site, transfer, trial"),
+    ("task", "decoder, error, generate, guard, intervention, metric, prompt, stats, trial"),
     ("transfer", "cache, config, decoder, error, site"),
     ("trial", "error, prompt, site"),
 ];

@@ -9,7 +9,9 @@ mod inspect;
 mod merge;
 mod plot;
 mod stats;
+mod study;
 mod sweep;
+mod task;
 mod verify;
 
 use anyhow::Result;
@@ -31,5 +33,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Adapter(args) => adapter::adapter(&args, printer),
         Command::Plot(args) => plot::plot(&args, printer),
         Command::Bench(args) => bench::bench(&args, printer),
+        Command::Task(args) => task::task(&args, printer),
+        Command::Study(args) => study::study(&args, printer),
     }
 }
