@@ -27,5 +27,8 @@ mod prompt;
 mod property;
 mod run_folder;
 mod statistics;
+mod study;
 mod sweep;
+mod task;
 mod tidy;
+mod together;

@@ -32,6 +32,7 @@ const IMPORTS: [(&str, &str); 25] = [
     ("site", "error"),
     ("stats", "error"),
     ("sweep", "cache, config, decoder, error, guard, intervention, metric, prompt, scores, site, transfer, trial"),
+    ("task", "decoder, error, generate, guard, intervention, metric, prompt, stats, trial"),
     ("transfer", "cache, config, decoder, error, site"),
     ("trial", "error, prompt, site"),
 ];

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use interp_core::adapter::Merges;
 use interp_core::checkpoint::{Checkpoint, CheckpointRef, How, Location, Step};
-use interp_core::config::ModelConfig;
+use interp_core::config::{GenerationDefaults, ModelConfig};
 use interp_core::decoder::{Decoder, expected_tensors};
 use interp_core::device::{Devices, Dtype, Precision, Weights};
 use interp_core::export::capture::Geometry;
@@ -56,6 +56,17 @@ impl Model {
         }
         let tokenizer = open_tokenizer(&checkpoint)?;
         Ok(Self { reference: Some(reference), checkpoint, chain, tokenizer, precision, devices })
+    }
+
+    /// Config and tokenizer alone, without adapters: for what needs no weights, which then need not be there.
+    pub fn without_weights(args: &ModelArgs) -> Result<Self> {
+        let (precision, devices) = resolve(&args.compute)?;
+        let reference: CheckpointRef = args.model.parse()?;
+        let mut hub = HubOptions::from_env();
+        hub.offline |= args.compute.offline;
+        let checkpoint = Checkpoint::without_weights(&reference, &hub)?;
+        let tokenizer = open_tokenizer(&checkpoint)?;
+        Ok(Self { reference: Some(reference), checkpoint, chain: Chain::none(), tokenizer, precision, devices })
     }
 
     /// A model of that geometry (a name, or the path of a `config.json`) with random weights.
@@ -126,6 +137,20 @@ impl Model {
         let Some(path) = self.checkpoint.file(name)? else { return Ok(None) };
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Some(format!("{:x}", Sha256::digest(bytes))))
+    }
+
+    /// Ids that end a continuation: as Hugging Face, those of generation_config.json where it names any, else of config.json.
+    pub fn end_tokens(&self) -> Result<Vec<i64>> {
+        let named = self.generation_defaults()?.eos_token_ids;
+        Ok(if named.is_empty() { self.checkpoint.config().eos_token_ids.clone() } else { named })
+    }
+
+    /// What generation_config.json says, where there is one.
+    pub fn generation_defaults(&self) -> Result<GenerationDefaults> {
+        Ok(match self.checkpoint.file("generation_config.json")? {
+            Some(file) => GenerationDefaults::from_file(&file)?,
+            None => GenerationDefaults::default(),
+        })
     }
 
     /// What files of results say of the model.

@@ -24,7 +24,18 @@ pub struct Watched<'a, S> {
 impl<'a, S: Sink> Watched<'a, S> {
     /// [`interrupt::catch`] is the caller's to call, once.
     pub fn new(inner: &'a mut S) -> Self {
-        Self { inner, bar: bar(0, "trials"), done: 0, all: 0, stopped: false, is_interrupted: interrupt::requested }
+        Self::on(inner, &bar(0, "trials"))
+    }
+
+    /// One of several sweeps that share a bar, which begins at 0 of 0.
+    pub fn on(inner: &'a mut S, bar: &ProgressBar) -> Self {
+        let is_interrupted = interrupt::requested;
+        Self { inner, bar: bar.clone(), done: 0, all: 0, stopped: false, is_interrupted }
+    }
+
+    /// How many trials are done, and of how many; whether the run was stopped here.
+    pub fn progress(&self) -> (usize, usize, bool) {
+        (self.done, self.all, self.stopped)
     }
 
     /// Ends the display. Says so if the run was stopped.
@@ -51,8 +62,8 @@ impl<S: Sink> Sink for Watched<'_, S> {
         self.inner.begin(n_trials)?;
         self.all = n_trials;
         self.done = (0..n_trials).filter(|&index| self.inner.has(index)).count();
-        self.bar.set_length(n_trials as u64);
-        self.bar.set_position(self.done as u64);
+        self.bar.inc_length(n_trials as u64);
+        self.bar.inc(self.done as u64);
         // What an earlier start did must not count into the rate.
         self.bar.reset_eta();
         Ok(())

@@ -95,6 +95,15 @@ impl Checkpoint {
     /// Errs on a missing folder or repository, a missing or refused `config.json`, missing, pickled or truncated weights,
     /// and an index that does not match its shards.
     pub fn open(reference: &CheckpointRef, hub: &HubOptions) -> Result<Self> {
+        let mut checkpoint = Self::without_weights(reference, hub)?;
+        let weights = checkpoint.source.weights()?;
+        (checkpoint.shards, checkpoint.tensors) = open_shards(&weights)?;
+        quantized::assemble(&mut checkpoint.tensors, &checkpoint.shards, checkpoint.config.nf4)?;
+        Ok(checkpoint)
+    }
+
+    /// Config and small files alone, for what needs a tokenizer and no model: weights need not be there, and none are downloaded.
+    pub fn without_weights(reference: &CheckpointRef, hub: &HubOptions) -> Result<Self> {
         let source = match &reference.model {
             Location::Folder(path) => Source::folder(path)?,
             Location::Hub(id) => Source::Hub(Box::new(HubRepo::open(id, hub)?)),
@@ -107,10 +116,7 @@ impl Checkpoint {
                 repo.file(name)?;
             }
         }
-        let weights = source.weights()?;
-        let (shards, mut tensors) = open_shards(&weights)?;
-        quantized::assemble(&mut tensors, &shards, config.nf4)?;
-        Ok(Self { name: reference.name(), source, config, shards, tensors })
+        Ok(Self { name: reference.name(), source, config, shards: Vec::new(), tensors: BTreeMap::new() })
     }
 
     /// A model with random weights, made when they are asked for, on the device that they are wanted on: nothing is read,

@@ -131,6 +131,18 @@ pub enum Error {
         /// What stood in the way.
         problem: String,
     },
+    /// A task could not make as many draws as were asked for.
+    #[error("only {found} of {wanted} draws can be used, after {attempts} were tried; {}", counted(rejected))]
+    TooFewDraws {
+        /// Draws that can be used.
+        found: usize,
+        /// Draws asked for.
+        wanted: usize,
+        /// Draws tried.
+        attempts: usize,
+        /// Why the others cannot, and how many of them.
+        rejected: Vec<(String, usize)>,
+    },
     /// A trial file without a single trial.
     #[error("there is no trial to run")]
     NoTrials,
@@ -172,6 +184,9 @@ impl Error {
             | Self::Selector { hint, .. } => hint.as_deref(),
             Self::EditNeverFired { .. } => Some("this is a defect of interp: please report the command"),
             Self::OtherRun { .. } => Some("give another folder, or repeat the command that made this one"),
+            Self::TooFewDraws { .. } => {
+                Some("ask for fewer --draws, loosen --filter, or try longer with --max-attempts")
+            }
             Self::Busy { .. } => Some("wait for it to end, or give another folder"),
             Self::Io { action, source, .. } => match (source.kind(), *action) {
                 (ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge, _) => {
@@ -194,4 +209,12 @@ impl Error {
             }
         }
     }
+}
+
+/// `rejected: 12 of one reason, 3 of another`, the most frequent first.
+fn counted(rejected: &[(String, usize)]) -> String {
+    let mut sorted: Vec<&(String, usize)> = rejected.iter().collect();
+    sorted.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let reasons: Vec<String> = sorted.into_iter().map(|(reason, n)| format!("{n} ({reason})")).collect();
+    if reasons.is_empty() { "none was rejected".into() } else { format!("rejected: {}", reasons.join(", ")) }
 }

@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `adapter`, `hash`,
 //! `prompt`, `trial`), the forward pass (`device`, `nf4`, `hooks`, `decoder`), the experiment (`cache`, `intervention`,
-//! `generate`, `metric`, `scores`, `transfer`, `sweep`), what is done with numbers (`stats`, `export`, `plot`) and with
+//! `generate`, `metric`, `task`, `scores`, `transfer`, `sweep`), what is done with numbers (`stats`, `export`, `plot`) and with
 //! adapters (`anatomy`), and evaluations that were published with checkpoints (`eval`). `ARCHITECTURE.md` says who may import whom.
 
 pub mod adapter;
@@ -29,6 +29,7 @@ pub mod scores;
 pub mod site;
 pub mod stats;
 pub mod sweep;
+pub mod task;
 pub mod transfer;
 pub mod trial;
 

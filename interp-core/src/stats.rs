@@ -233,7 +233,7 @@ pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
 
 /// A number under `n`. Written out rather than taken from `rand`, whose ranges may change between versions; its bias is
 /// under 2⁻⁴⁰.
-fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+pub(crate) fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 

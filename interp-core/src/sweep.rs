@@ -3,6 +3,7 @@
 mod cost;
 mod graft;
 mod grid;
+mod jobs;
 mod kept;
 mod models;
 mod report;
@@ -13,7 +14,7 @@ mod sink;
 mod split;
 mod wave;
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::cache::CleanRun;
@@ -27,10 +28,11 @@ use crate::trial::Trial;
 
 pub use self::cost::pass_flop;
 pub use self::grid::{Grid, GridSpec, HeadSet};
+pub use self::jobs::{Job, run_together};
 pub use self::kept::KeptSources;
 pub use self::models::{Donor, Models};
 pub use self::report::{TrialNoise, TrialReport};
-use self::runner::Runner;
+use self::runner::{Runner, Step};
 use self::runs::Pair;
 pub use self::sample::Sample;
 pub use self::sink::Sink;
@@ -102,41 +104,19 @@ impl Sweep {
 
     /// Runs every trial that the sink does not have yet; trials that cannot run are skipped with the reason.
     pub fn run(&self, models: Models<'_>, trials: &[Trial], sink: &mut dyn Sink) -> Result<()> {
-        models.check(self)?;
-        let wrong = self.check(models.base.config(), trials, models.donor.is_some())?;
-        let first = wrong.iter().position(Option::is_none).expect("some trial can run");
-        let axes = self.axes(models.base.config(), &trials[first])?;
-        let mut runner = Runner::new(self, models, trials, |index| wrong[index].is_none(), None);
-        sink.begin(trials.len())?;
-        for (index, wrong) in wrong.iter().enumerate() {
-            if sink.has(index) {
-                continue;
-            }
-            let flow = match wrong {
-                Some(error) => sink.skip(index, &error.to_string())?,
-                None => {
-                    let (grid, report) = runner.trial(index, &axes)?;
-                    sink.trial(index, &grid, &report)?
-                }
-            };
-            if flow == ControlFlow::Break(()) {
-                return Ok(());
-            }
-        }
-        sink.finish()
+        run_together(models, &mut [Job { sweep: self, trials, sink }])
     }
 
     /// The δ of every cell on one trial, and what finding them cost.
     pub fn trial(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial) -> Result<(ScoreGrid, TrialReport)> {
         models.check(self)?;
-        Runner::new(self, models, std::slice::from_ref(trial), |_| true, None).trial(0, axes)
+        Runner::new(models, vec![Some(Step { sweep: self, trial, only: None })]).step(0, axes)
     }
 
     /// [`Sweep::trial`] for a few cells (row-major indices on the grid) only; the others are NaN.
     pub fn cells_of(&self, models: Models<'_>, axes: &[GridAxis], trial: &Trial, cells: &[usize]) -> Result<ScoreGrid> {
         models.check(self)?;
-        let mut runner = Runner::new(self, models, std::slice::from_ref(trial), |_| true, Some(cells));
-        Ok(runner.trial(0, axes)?.0)
+        Ok(Runner::new(models, vec![Some(Step { sweep: self, trial, only: Some(cells) })]).step(0, axes)?.0)
     }
 
     /// δ of one cell (row-major index on the grid) by a plain full pass that shares nothing with the engine but the decoder.

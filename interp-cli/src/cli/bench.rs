@@ -41,6 +41,15 @@ pub struct BenchArgs {
     /// Measure seconds against heads, layers, tokens and trials instead, and draw them
     #[arg(long, requires = "out", conflicts_with_all = ["sweep", "tokens", "json"])]
     pub linearity: bool,
+    /// Measure the three stages of `interp study symbolic` instead, with random words
+    #[arg(long, conflicts_with_all = ["sweep", "tokens", "repeats", "linearity"])]
+    pub study: bool,
+    /// Draws of words of --study, each of two trials per stage
+    #[arg(long, value_name = "N", default_value = "100", requires = "study")]
+    pub draws: NonZeroUsize,
+    /// Examples in a prompt of --study
+    #[arg(long, value_name = "N", default_value = "10", requires = "study")]
+    pub shots: NonZeroUsize,
     /// Folder for linearity.svg and linearity.json
     #[arg(long, value_name = "DIR", requires = "linearity")]
     pub out: Option<PathBuf>,

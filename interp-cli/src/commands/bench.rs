@@ -6,6 +6,7 @@ mod clock;
 mod linearity;
 mod measure;
 mod report;
+mod study;
 
 use anyhow::Result;
 use interp_core::Error;
@@ -22,6 +23,9 @@ use crate::select::list;
 
 /// Measures what was asked for and prints a table, JSON, or the paths of the figure and its numbers.
 pub fn bench(args: &BenchArgs, printer: &Printer) -> Result<Exit> {
+    if args.study {
+        return study::study(args, printer);
+    }
     if let Some(out) = &args.out {
         return linearity::linearity(args, out, printer);
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use interp_core::Error;
 use interp_core::cache::CleanRun;
-use interp_core::config::GenerationDefaults;
 use interp_core::decoder::Decoder;
 use interp_core::generate::{EditScope, Generation, Sample, check, generate as continue_prompt};
 use interp_core::guard::catch_torch;
@@ -155,10 +154,7 @@ fn options(args: &DecodingArgs, model: &Model) -> Result<(Generation, String)> {
     if let (true, Some((flag, _))) = (args.temperature == 0.0, greedy.iter().find(|(_, given)| *given)) {
         return Err(anyhow!("--{flag} needs --temperature above 0: without it the most likely token is taken"));
     }
-    let defaults = match model.checkpoint.file("generation_config.json")? {
-        Some(file) => GenerationDefaults::from_file(&file)?,
-        None => GenerationDefaults::default(),
-    };
+    let defaults = model.generation_defaults()?;
     let by_mode = match args.mode.as_str() {
         "raw" => 1.0,
         "card" => defaults.repetition_penalty.unwrap_or(1.0),
@@ -168,11 +164,7 @@ fn options(args: &DecodingArgs, model: &Model) -> Result<(Generation, String)> {
     if !(repetition_penalty > 0.0 && repetition_penalty.is_finite()) {
         return refuse("repetition-penalty", &repetition_penalty, "above 0");
     }
-    // As Hugging Face: generation_config.json where it names any, else config.json.
-    let mut stop_tokens = defaults.eos_token_ids;
-    if stop_tokens.is_empty() {
-        stop_tokens.clone_from(&model.checkpoint.config().eos_token_ids);
-    }
+    let mut stop_tokens = model.end_tokens()?;
     for text in &args.stop {
         stop_tokens.extend(stops(text, model)?);
     }

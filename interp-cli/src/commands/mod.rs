@@ -11,7 +11,9 @@ mod inspect;
 mod merge;
 mod plot;
 mod stats;
+mod study;
 mod sweep;
+mod task;
 mod verify;
 
 use anyhow::Result;
@@ -35,5 +37,7 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Bench(args) => bench::bench(&args, printer),
         Command::Cumulative(args) => cumulative::cumulative(&args, printer),
         Command::Eval(args) => eval::eval(&args, printer),
+        Command::Task(args) => task::task(&args, printer),
+        Command::Study(args) => study::study(&args, printer),
     }
 }

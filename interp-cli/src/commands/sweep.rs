@@ -7,6 +7,7 @@ mod plan;
 mod sets;
 mod source;
 mod spec;
+mod together;
 
 use std::path::Path;
 use std::time::Instant;
@@ -14,16 +15,16 @@ use std::time::Instant;
 use anyhow::Result;
 use interp_core::Error;
 use interp_core::export::{Opened, RunFolder, Study};
-use interp_core::hash::Hashes;
 use interp_core::intervention::Moments;
 use interp_core::site::HookPoint;
 use interp_core::sweep::{Donor, Models, Sink as _};
 use interp_core::trial::{BadLine, TrialFile};
 
-use self::folder::{End, Folder};
+use self::folder::{End, Folder, WeightHashes};
 pub use self::plan::{Prepared, prepare};
 pub use self::sets::SetPlan;
 pub use self::spec::{Machine, SweepSpec};
+pub use self::together::{Part, together};
 use super::verify::{choose, recheck, trials_of};
 use crate::bases::Bases;
 use crate::cli::{CheckFlags, SweepArgs};
@@ -82,7 +83,7 @@ pub fn run(
         }
     };
     let timing = Timing::new(loading.elapsed().as_secs_f64());
-    let hashes = Hashes::start(prepared.weight_files());
+    let hashes = WeightHashes::start(prepared.weight_files());
     let models = loaded.models();
 
     interrupt::catch();
@@ -90,7 +91,7 @@ pub fn run(
         folder: &mut folder,
         prepared,
         loaded: &loaded,
-        hashes: Some(hashes),
+        hashes: &hashes,
         wants_floor: !checks.no_floor,
         timing,
         end: None,

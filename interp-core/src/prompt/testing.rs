@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use tokenizers::decoders::fuse::Fuse;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::pre_tokenizers::whitespace::Whitespace;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::processors::sequence::Sequence;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, models::ModelWrapper};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, models::ModelWrapper};
 
 use super::Tokenizer;
 use super::template::Chat;
@@ -48,4 +50,16 @@ pub(crate) fn byte_level() -> Tokenizer {
     });
     let chat = Chat::from_files(Some(("tokenizer_config.json".as_ref(), &config)), None).unwrap();
     Tokenizer::new(inner, chat)
+}
+
+/// One token per word, `^` and newline, as the identity rules want it; `<unk>` is 0.
+pub(crate) fn letters(list: &[&str]) -> Tokenizer {
+    let all = ["<unk>", "^", "\n"];
+    let vocab = all.iter().chain(list).zip(0..).map(|(word, id)| ((*word).to_owned(), id)).collect();
+    let model = WordLevel::builder().vocab(vocab).unk_token("<unk>".into()).build().unwrap();
+    let mut inner = tokenizers::Tokenizer::new(ModelWrapper::WordLevel(model));
+    let pattern = SplitPattern::Regex(r"[\^\n]".into());
+    inner.with_pre_tokenizer(Some(Split::new(pattern, SplitDelimiterBehavior::Isolated, false).unwrap()));
+    inner.with_decoder(Some(Fuse::new()));
+    Tokenizer::new(inner, Chat::Absent)
 }

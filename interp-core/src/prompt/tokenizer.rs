@@ -158,6 +158,29 @@ impl Tokenizer {
         }
     }
 
+    /// Vocabulary entries made only of letters a to z and A to Z, sorted: whole words without a space, as they stand behind
+    /// a separator. Added tokens are left out (Yang et al., ICML 2025).
+    pub fn words(&self) -> Vec<String> {
+        let added = self.inner.get_added_vocabulary().get_vocab();
+        let is_word = |entry: &String| {
+            !entry.is_empty() && entry.bytes().all(|byte| byte.is_ascii_alphabetic()) && !added.contains_key(entry)
+        };
+        let mut words: Vec<String> = self.inner.get_vocab(false).into_keys().filter(is_word).collect();
+        words.sort_unstable();
+        words
+    }
+
+    /// Ids whose vocabulary entry begins with that of a newline, sorted; none where a newline has no token.
+    pub fn newline_tokens(&self) -> Result<Vec<i64>> {
+        let newline = self.encode("\n", false)?.pop().filter(|&id| !self.is_unknown(id));
+        let newline = newline.and_then(|id| self.inner.id_to_token(u32::try_from(id).ok()?));
+        let Some(newline) = newline.filter(|entry| !entry.is_empty()) else { return Ok(Vec::new()) };
+        let begins = |(entry, id): (String, u32)| entry.starts_with(&newline).then_some(i64::from(id));
+        let mut ids: Vec<i64> = self.inner.get_vocab(true).into_iter().filter_map(begins).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
     /// Whether the checkpoint came with a chat template, usable or not.
     pub fn has_chat_template(&self) -> bool {
         !matches!(self.chat, Chat::Absent)

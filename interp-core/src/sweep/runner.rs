@@ -1,4 +1,5 @@
-//! One trial after another: unedited runs, waves, the grid of effects, and what it cost. Knows no sink.
+//! One trial after another, of one sweep or of several: unedited runs, waves, the grid of effects, and what it cost. Knows no
+//! sink.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -18,21 +19,21 @@ use crate::metric::Readout;
 use crate::scores::{GridAxis, ScoreGrid, n_cells};
 use crate::trial::Trial;
 
-/// Runs trials of one sweep, and keeps what one trial leaves for the next: unedited runs, and how many rows fit.
+/// Runs trials, and keeps what one leaves for the next: unedited runs, and how many rows fit.
 pub(super) struct Runner<'a> {
-    task: Task<'a>,
+    models: Models<'a>,
+    steps: Vec<Option<Step<'a>>>,
     runs: Runs<'a>,
     bound: Bound,
 }
 
-/// What is to be run.
+/// One trial of one sweep.
 #[derive(Clone, Copy)]
-struct Task<'a> {
-    sweep: &'a Sweep,
-    models: Models<'a>,
-    trials: &'a [Trial],
+pub(super) struct Step<'a> {
+    pub(super) sweep: &'a Sweep,
+    pub(super) trial: &'a Trial,
     /// Only these cells (row-major indices); all if `None`.
-    only: Option<&'a [usize]>,
+    pub(super) only: Option<&'a [usize]>,
 }
 
 /// How many rows a wave may have.
@@ -45,38 +46,32 @@ struct Bound {
 }
 
 impl<'a> Runner<'a> {
-    /// A runner of those trials that `can_run` admits.
-    pub(super) fn new(
-        sweep: &'a Sweep,
-        models: Models<'a>,
-        trials: &'a [Trial],
-        can_run: impl Fn(usize) -> bool,
-        only: Option<&'a [usize]>,
-    ) -> Self {
-        let planned = trials.iter().enumerate().map(|(index, trial)| can_run(index).then_some(trial));
-        let runs = Runs::plan(sweep, models, planned);
+    /// A runner of those steps that can run, each under its own number; the others are `None`.
+    pub(super) fn new(models: Models<'a>, steps: Vec<Option<Step<'a>>>) -> Self {
+        let runs = Runs::plan(models, steps.iter().map(|step| step.map(|step| (step.sweep, step.trial))));
         let bound = Bound { free: models.base.devices().free_memory(), seen_to_fit: None };
-        Self { task: Task { sweep, models, trials, only }, runs, bound }
+        Self { models, steps, runs, bound }
     }
 
-    /// The δ of every cell on one trial. Trials are to be run in their order.
-    pub(super) fn trial(&mut self, index: usize, axes: &[GridAxis]) -> Result<(ScoreGrid, TrialReport)> {
-        let trial = &self.task.trials[index];
-        let done = catch_torch(&trial.id, || self.run(index, trial, axes));
-        self.runs.release(index);
+    /// The δ of every cell of one step. Steps are to be run in their order.
+    pub(super) fn step(&mut self, number: usize, axes: &[GridAxis]) -> Result<(ScoreGrid, TrialReport)> {
+        let step = self.steps[number].expect("only steps that can run are run");
+        let done = catch_torch(&step.trial.id, || self.run(number, step, axes));
+        self.runs.release(number);
         done
     }
 
-    fn run(&mut self, index: usize, trial: &Trial, axes: &[GridAxis]) -> Result<(ScoreGrid, TrialReport)> {
+    fn run(&mut self, number: usize, step: Step<'a>, axes: &[GridAxis]) -> Result<(ScoreGrid, TrialReport)> {
         let _no_grad = tch::no_grad_guard();
-        let Task { sweep, models, .. } = self.task;
+        let (models, Step { sweep, trial, .. }) = (self.models, step);
         let readout = Readout::new(&sweep.metrics, trial.target, &trial.id)?;
-        let waves = self.task.waves(trial, self.bound)?;
+        let waves = step.waves(models, self.bound)?;
         let first = waves.iter().map(Wave::first_pos).min().unwrap_or(0);
         let mut report = TrialReport { noise: vec![TrialNoise::default(); sweep.metrics.len()], ..Default::default() };
 
-        let (start, made, task, bound) = (Instant::now(), self.runs.made, self.task, self.bound);
-        let pair = self.runs.of(index, models, &|trial| task.needs(&task.trials[trial], bound))?;
+        let (start, made, steps, bound) = (Instant::now(), self.runs.made, &self.steps, self.bound);
+        let needs = |number: usize| steps[number].expect("only steps that can run are planned").needs(models, bound);
+        let pair = self.runs.of(number, models, &needs)?;
         let run = pair.run(sweep, models, trial, &readout)?;
         let (clean, source) = run.unedited();
         (report.runs_s, report.prompts_run) = (start.elapsed().as_secs_f64(), self.runs.made - made);
@@ -142,9 +137,9 @@ impl<'a> Runner<'a> {
     }
 }
 
-impl Task<'_> {
-    fn cells(&self, trial: &Trial) -> Result<Vec<Cell>> {
-        let mut cells = self.sweep.cells(self.models.base.config(), trial)?;
+impl Step<'_> {
+    fn cells(&self, models: Models<'_>) -> Result<Vec<Cell>> {
+        let mut cells = self.sweep.cells(models.base.config(), self.trial)?;
         if let Some(only) = self.only {
             cells.retain(|cell| only.contains(&cell.index));
         }
@@ -152,30 +147,31 @@ impl Task<'_> {
     }
 
     /// A grid's cells in waves of neighbours; a few chosen cells, which have no neighbours, in one wave if it fits.
-    fn waves(&self, trial: &Trial, bound: Bound) -> Result<Vec<Wave>> {
-        let cells = self.cells(trial)?;
-        let rows = |pos| bound.rows(self.sweep, self.models, trial, pos);
+    fn waves(&self, models: Models<'_>, bound: Bound) -> Result<Vec<Wave>> {
+        let cells = self.cells(models)?;
+        let rows = |pos| bound.rows(self.sweep, models, self.trial, pos);
         let first = cells.iter().map(|cell| cell.pos).min().unwrap_or(0);
         if self.only.is_some() && cells.len() < rows(first) {
             return Ok(Wave::of(cells).into_iter().collect());
         }
-        let extent = Extent { n_layers: self.models.base.config().n_layers, n_pos: trial.base.tokens.len() };
+        let extent = Extent { n_layers: models.base.config().n_layers, n_pos: self.trial.base.tokens.len() };
         Ok(split::split(cells, extent, rows))
     }
 
-    /// What a trial needs of its unedited runs.
-    fn needs(&self, trial: &Trial, bound: Bound) -> Result<Needs> {
-        let context = Context::of_prompt(self.models.base.config(), &trial.id);
+    /// What it needs of its unedited runs.
+    fn needs(&self, models: Models<'_>, bound: Bound) -> Result<Needs> {
+        let trial = self.trial;
+        let context = Context::of_prompt(models.base.config(), &trial.id);
         let last = |tokens: &[i64]| tokens.len() - 1;
-        let (source, same_weights) = (self.models.donating(trial), self.models.same_weights());
+        let (source, same_weights) = (models.donating(trial), models.same_weights());
         let (mut pos, mut source_pos) = (last(&trial.base.tokens), source.map(|source| last(&source.tokens)));
-        for cell in self.cells(trial)? {
+        for cell in self.cells(models)? {
             if let Some(reach) = Edits::reach(&cell.set, &trial.base, source, same_weights, &context)? {
                 pos = pos.min(reach.pos);
                 source_pos = source_pos.map(|pos| reach.source_pos.map_or(pos, |first| first.min(pos)));
             }
         }
-        let waves = self.waves(trial, bound)?;
+        let waves = self.waves(models, bound)?;
         let edited = waves.iter().flat_map(|wave| &wave.cells).flat_map(|cell| &cell.set);
         let points = if matches!(self.sweep.edit, Edit::Patch) { split::points(edited) } else { Vec::new() };
         let mut layers: Vec<usize> = waves.iter().map(|wave| wave.layer).collect();

@@ -1,6 +1,7 @@
-//! The unedited runs of a sweep's prompts: each is made once and serves the trials nearby, as base and as source. Edits nothing.
+//! The unedited runs of prompts: each is made once and serves the steps nearby, as base and as source, of whatever sweep a step
+//! is a trial of. Edits nothing.
 //!
-//! Which run serves what, and from which other run a prompt takes its beginning over, follows from the list of trials alone:
+//! Which run serves what, and from which other run a prompt takes its beginning over, follows from the list of steps alone:
 //! a sweep that is stopped and resumed makes the same runs, to the bit, as one that is not.
 
 use std::collections::HashMap;
@@ -16,15 +17,15 @@ use crate::site::{Axis, HookPoint};
 use crate::transfer::extent;
 use crate::trial::Trial;
 
-/// Over how many further trials a run is kept that none of them needs, in the hope of the one after. Also how many runs
+/// Over how many further steps a run is kept that none of them needs, in the hope of the one after. Also how many runs
 /// deep a beginning may be taken over from a run that has taken over its own.
 const WINDOW: usize = 8;
 
-/// Bytes: a run of `n` is kept over at most `KEPT / n` trials. A trial has two runs, so what is kept for later stays below
+/// Bytes: a run of `n` is kept over at most `KEPT / n` steps. A step has two runs, so what is kept for later stays below
 /// 2·KEPT·(1 + 1/2 + … + 1/WINDOW), less than 6 GiB, and in practice, where runs are of one size, below 2 GiB.
 const KEPT: usize = 1 << 30;
 
-/// What a trial needs of its unedited runs.
+/// What a step, one trial of one sweep, needs of its unedited runs.
 #[derive(Debug)]
 pub(super) struct Needs {
     /// Layers that its waves start from, sorted.
@@ -43,84 +44,123 @@ enum Role {
     Source,
 }
 
-/// A prompt and the trials, not far from each other, that one run of it serves.
+/// A prompt and the steps, not far from each other, that one run of it serves.
 #[derive(Debug)]
 struct Stay<'a> {
     tokens: &'a [i64],
     /// Whether it runs on another model than the edited one, and so serves as source only.
     other: bool,
     uses: Vec<(usize, Role)>,
-    /// The stay whose run it takes its beginning over from: that of the base beside which it first serves as source.
+    /// The stay whose run it takes its beginning over from: of the two prompts beside each other when it first serves, the one
+    /// that is there before it.
     parent: Option<usize>,
     /// How many parents up there are.
     depth: usize,
 }
 
-/// All runs of a sweep, planned, and those that are made and still needed.
+/// All runs, planned, and those that are made and still needed.
 #[derive(Debug)]
 pub(super) struct Runs<'a> {
     stays: Vec<Stay<'a>>,
-    /// Per trial, the stays of base and source.
-    of_trial: Vec<Option<(usize, Option<usize>)>>,
+    /// Per step, the stays of base and source.
+    of_step: Vec<Option<(usize, Option<usize>)>>,
     held: HashMap<usize, Rc<CleanRun>>,
     /// Runs made so far.
     pub(super) made: usize,
 }
 
-/// The unedited runs of one trial.
+/// The unedited runs of one step.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) base: Rc<CleanRun>,
     pub(super) source: Option<Rc<CleanRun>>,
 }
 
-impl<'a> Runs<'a> {
-    /// Plans the runs of those trials that are `Some`. Runs of one model say nothing of another's.
-    pub(super) fn plan(sweep: &Sweep, models: Models<'_>, trials: impl Iterator<Item = Option<&'a Trial>>) -> Self {
-        let mut runs = Self { stays: Vec::new(), of_trial: Vec::new(), held: HashMap::new(), made: 0 };
-        let mut latest: HashMap<(bool, &[i64]), usize> = HashMap::new();
-        for (index, trial) in trials.enumerate() {
-            let pair = trial.map(|trial| {
-                let mut stay = |tokens: &'a [i64], role, decoder: &Decoder, parent: Option<usize>| {
-                    let other = role == Role::Source && !models.same_weights();
-                    let parent = parent.filter(|_| !other);
-                    let kept = (KEPT / size(sweep, decoder, tokens.len()).max(1)).min(WINDOW);
-                    let found = latest.get(&(other, tokens)).copied();
-                    let found = found.filter(|&id| index - runs.stays[id].last() <= kept);
-                    let id = found.unwrap_or_else(|| {
-                        let depth = parent.map_or(0, |parent| runs.stays[parent].depth + 1);
-                        let (parent, depth) = if depth <= WINDOW { (parent, depth) } else { (None, 0) };
-                        runs.stays.push(Stay { tokens, other, uses: Vec::new(), parent, depth });
-                        runs.stays.len() - 1
-                    });
-                    latest.insert((other, tokens), id);
-                    runs.stays[id].uses.push((index, role));
-                    id
-                };
-                let base = stay(&trial.base.tokens, Role::Base, models.base, None);
-                let source = models.donating(trial).zip(models.source());
-                (base, source.map(|(source, model)| stay(&source.tokens, Role::Source, model, Some(base))))
-            });
-            runs.of_trial.push(pair);
-        }
-        runs
+/// The stays found so far, and the latest of every prompt.
+struct Plan<'a, 'm> {
+    models: Models<'m>,
+    stays: Vec<Stay<'a>>,
+    latest: HashMap<(bool, &'a [i64]), usize>,
+}
+
+impl<'a> Plan<'a, '_> {
+    /// The stays of a step's base and source. One that is new takes its beginning over from the other, if that can be.
+    fn pair(&mut self, step: usize, sweep: &Sweep, trial: &'a Trial) -> (usize, Option<usize>) {
+        let base = Wanted { tokens: &trial.base.tokens, role: Role::Base, other: false };
+        let Some((source, donor)) = self.models.donating(trial).zip(self.models.source()) else {
+            return (self.stay(step, base, sweep, self.models.base, None), None);
+        };
+        let source = Wanted { tokens: &source.tokens, role: Role::Source, other: !self.models.same_weights() };
+        let earlier = self.found(step, &source, sweep, donor);
+        let base = self.stay(step, base, sweep, self.models.base, earlier);
+        (base, Some(self.stay(step, source, sweep, donor, Some(base))))
     }
 
-    /// The runs of a trial, made now if no earlier trial left them. `needs` says what a trial needs.
+    /// The stay that serves this step, too: there is one, and it is not far back.
+    fn found(&self, step: usize, wanted: &Wanted<'a>, sweep: &Sweep, decoder: &Decoder) -> Option<usize> {
+        let kept = (KEPT / size(sweep, decoder, wanted.tokens.len()).max(1)).min(WINDOW);
+        let found = self.latest.get(&(wanted.other, wanted.tokens)).copied();
+        found.filter(|&id| step - self.stays[id].last() <= kept)
+    }
+
+    /// The stay of a prompt in this step: one that is found, or a new one, which may have `parent` as the run that it takes its
+    /// beginning over from.
+    fn stay(
+        &mut self,
+        step: usize,
+        wanted: Wanted<'a>,
+        sweep: &Sweep,
+        decoder: &Decoder,
+        parent: Option<usize>,
+    ) -> usize {
+        let id = self.found(step, &wanted, sweep, decoder).unwrap_or_else(|| {
+            let parent = parent.filter(|&parent| wanted.other == self.stays[parent].other && !wanted.other);
+            let depth = parent.map_or(0, |parent| self.stays[parent].depth + 1);
+            let (parent, depth) = if depth <= WINDOW { (parent, depth) } else { (None, 0) };
+            let Wanted { tokens, other, .. } = wanted;
+            self.stays.push(Stay { tokens, other, uses: Vec::new(), parent, depth });
+            self.stays.len() - 1
+        });
+        self.latest.insert((wanted.other, wanted.tokens), id);
+        self.stays[id].uses.push((step, wanted.role));
+        id
+    }
+}
+
+/// A prompt as a step needs it.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    tokens: &'a [i64],
+    role: Role,
+    /// Whether it runs on another model than the edited one.
+    other: bool,
+}
+
+impl<'a> Runs<'a> {
+    /// Plans the runs of those steps that are `Some`. Runs of one model say nothing of another's.
+    pub(super) fn plan(models: Models<'_>, steps: impl Iterator<Item = Option<(&'a Sweep, &'a Trial)>>) -> Self {
+        let mut plan = Plan { models, stays: Vec::new(), latest: HashMap::new() };
+        let of_step =
+            steps.enumerate().map(|(step, planned)| planned.map(|(sweep, trial)| plan.pair(step, sweep, trial)));
+        let of_step = of_step.collect();
+        Self { stays: plan.stays, of_step, held: HashMap::new(), made: 0 }
+    }
+
+    /// The runs of a step, made now if no earlier step left them. `needs` says what a step needs.
     pub(super) fn of(
         &mut self,
-        trial: usize,
+        step: usize,
         models: Models<'_>,
         needs: &dyn Fn(usize) -> Result<Needs>,
     ) -> Result<Pair> {
-        let (base, source) = self.of_trial[trial].expect("only planned trials run");
+        let (base, source) = self.of_step[step].expect("only planned steps run");
         let base = self.run(base, models, needs)?;
         Ok(Pair { base, source: source.map(|source| self.run(source, models, needs)).transpose()? })
     }
 
-    /// Lets go of the runs that no trial after this one needs.
-    pub(super) fn release(&mut self, trial: usize) {
-        self.held.retain(|&id, _| self.stays[id].last() > trial);
+    /// Lets go of the runs that no step after this one needs.
+    pub(super) fn release(&mut self, step: usize) {
+        self.held.retain(|&id, _| self.stays[id].last() > step);
     }
 
     fn run(&mut self, id: usize, models: Models<'_>, needs: &dyn Fn(usize) -> Result<Needs>) -> Result<Rc<CleanRun>> {
@@ -133,8 +173,8 @@ impl<'a> Runs<'a> {
         let (mut layers, mut points) = (Vec::new(), Vec::new());
         // The last layer is computed from `from` on, and records begin at `first` at the latest.
         let (mut from, mut first) = (tokens.len() - 1, tokens.len() - 1);
-        for &(trial, role) in uses {
-            let needs = needs(trial)?;
+        for &(step, role) in uses {
+            let needs = needs(step)?;
             match role {
                 Role::Base => {
                     if needs.layers.last().is_some_and(|&layer| layer > 0) {
@@ -161,9 +201,9 @@ impl<'a> Runs<'a> {
 }
 
 impl Stay<'_> {
-    /// The last trial it serves.
+    /// The last step it serves.
     fn last(&self) -> usize {
-        self.uses.last().map_or(0, |&(trial, _)| trial)
+        self.uses.last().map_or(0, |&(step, _)| step)
     }
 }
 

@@ -1,12 +1,14 @@
 //! A sweep's results on their way into the output folder, with what is known only beside or after the trials: the weights'
 //! fingerprint, the noise floor, hashes, cost.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use interp_core::Result;
 use interp_core::export::{NoiseFloor, RunFolder};
-use interp_core::hash::Hashes;
+use interp_core::hash::{FileHash, Hashes};
 use interp_core::scores::ScoreGrid;
 use interp_core::sweep::{Sink, TrialNoise, TrialReport};
 use serde_json::{Value, json};
@@ -21,13 +23,33 @@ pub struct Folder<'a> {
     pub folder: &'a mut RunFolder,
     pub prepared: &'a Prepared,
     pub loaded: &'a Loaded,
-    /// Of the weights, computed beside the run.
-    pub hashes: Option<Hashes>,
+    /// Of the weights.
+    pub hashes: &'a WeightHashes,
     /// Whether the precision part of the noise floor is wanted.
     pub wants_floor: bool,
     pub timing: Timing,
     /// What was found at the end; nothing after an interruption.
     pub end: Option<End>,
+}
+
+/// Hashes of weight files, computed beside the run and waited for when the first folder is finished.
+pub struct WeightHashes {
+    running: RefCell<Option<Hashes>>,
+    found: RefCell<Vec<FileHash>>,
+}
+
+impl WeightHashes {
+    /// Starts on the files.
+    pub fn start(files: Vec<PathBuf>) -> Self {
+        Self { running: RefCell::new(Some(Hashes::start(files))), found: RefCell::default() }
+    }
+
+    fn wait(&self) -> Result<Vec<FileHash>> {
+        if let Some(running) = self.running.take() {
+            *self.found.borrow_mut() = running.wait()?;
+        }
+        Ok(self.found.borrow().clone())
+    }
 }
 
 /// What the end of a run shows.
@@ -72,8 +94,7 @@ impl Sink for Folder<'_> {
         } else {
             Reference::none("--no-floor")
         };
-        let hashes = self.hashes.take().map(Hashes::wait).transpose()?.unwrap_or_default();
-        let mut described = self.prepared.describe(&hashes);
+        let mut described = self.prepared.describe(&self.hashes.wait()?);
         if let Some(transfer) = self.loaded.describe_maps() {
             described.insert("transfer".into(), transfer);
         }
