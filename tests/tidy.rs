@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 24] = [
+const IMPORTS: [(&str, &str); 27] = [
     ("adapter", "checkpoint, config, error, hub"),
     ("anatomy", "config, site"),
     ("cache", "decoder, device, hooks, site"),
@@ -25,8 +25,11 @@ const IMPORTS: [(&str, &str); 24] = [
     ("intervention", "cache, config, decoder, device, error, hooks, prompt, site"),
     ("metric", "error, trial"),
     ("nf4", "error"),
+    ("patterns", "decoder, device, hooks, site"),
     ("plot", "error, scores"),
     ("prompt", "error, site"),
+    ("retrieval", "cache, decoder, error, patterns"),
+    ("rsa", "error"),
     ("scores", "error"),
     ("site", "error"),
     ("stats", "error"),

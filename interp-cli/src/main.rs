@@ -1,10 +1,12 @@
 //! The `interp` command line: parse, run, exit code.
 
 mod bases;
+mod beside;
 mod chain;
 mod cli;
 mod commands;
 mod edits;
+mod folder;
 mod interrupt;
 mod memory;
 mod model;
@@ -13,6 +15,7 @@ mod output;
 mod parts;
 mod progress;
 mod prompts;
+mod ranked;
 mod select;
 mod timing;
 mod watch;

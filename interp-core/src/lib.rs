@@ -2,8 +2,8 @@
 //!
 //! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `adapter`, `hash`,
 //! `prompt`, `trial`), the forward pass (`device`, `nf4`, `hooks`, `decoder`), the experiment (`cache`, `intervention`,
-//! `generate`, `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`) and with
-//! adapters (`anatomy`). `ARCHITECTURE.md` says who may import whom.
+//! `generate`, `metric`, `scores`, `transfer`, `sweep`), and what is done with numbers (`stats`, `export`, `plot`), with
+//! adapters (`anatomy`) and beside experiments (`rsa`, `patterns`, `retrieval`). `ARCHITECTURE.md` says who may import whom.
 
 pub mod adapter;
 pub mod anatomy;
@@ -22,8 +22,11 @@ pub mod hub;
 pub mod intervention;
 pub mod metric;
 pub mod nf4;
+pub mod patterns;
 pub mod plot;
 pub mod prompt;
+pub mod retrieval;
+pub mod rsa;
 pub mod scores;
 pub mod site;
 pub mod stats;

@@ -3,6 +3,7 @@
 //! Two axes make a heatmap, one axis of names (sets, spans) makes bars, one axis of numbers (layers, positions) a line.
 //! Layout (`heatmap`, `profile`) is a pure function from a [`Figure`] to a scene of shapes; `render` turns a scene into bytes.
 
+mod bars;
 mod font;
 mod heatmap;
 mod maps;
@@ -15,6 +16,7 @@ mod scene;
 use crate::error::{Error, Result};
 use crate::scores::GridAxis;
 
+pub use bars::{Bar, BarGroup, Bars};
 pub use maps::{Map, Maps};
 pub use panels::{Line, Panel};
 use scene::Scene;
@@ -71,6 +73,16 @@ pub fn maps_svg(maps: &Maps) -> Result<String> {
 /// Heat maps beside and below each other, as PNG bytes.
 pub fn maps_png(maps: &Maps) -> Result<Vec<u8>> {
     render::png(&maps::layout(maps)?)
+}
+
+/// Groups of bars as SVG text; drawn as a [`Figure`] is.
+pub fn bars_svg(bars: &Bars) -> Result<String> {
+    render::svg(&bars::layout(bars))
+}
+
+/// Groups of bars as PNG bytes.
+pub fn bars_png(bars: &Bars) -> Result<Vec<u8>> {
+    render::png(&bars::layout(bars))
 }
 
 fn scene(figure: &Figure) -> Result<Scene> {

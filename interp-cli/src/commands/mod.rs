@@ -1,6 +1,7 @@
 //! One file per command, each with one public function. This file only chooses among them.
 
 mod adapter;
+mod attention;
 mod bench;
 mod capture;
 mod contrast;
@@ -8,6 +9,9 @@ mod generate;
 mod inspect;
 mod merge;
 mod plot;
+mod retrieval;
+mod roles;
+mod rsa;
 mod stats;
 mod sweep;
 mod verify;
@@ -31,5 +35,9 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Adapter(args) => adapter::adapter(&args, printer),
         Command::Plot(args) => plot::plot(&args, printer),
         Command::Bench(args) => bench::bench(&args, printer),
+        Command::Rsa(args) => rsa::rsa(&args, printer),
+        Command::Roles(args) => roles::roles(&args, printer),
+        Command::Attention(args) => attention::attention(&args, printer),
+        Command::Retrieval(args) => retrieval::retrieval(&args, printer),
     }
 }
