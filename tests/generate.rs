@@ -2,6 +2,7 @@
 
 use interp_core::decoder::Decoder;
 use interp_core::device::Dtype;
+use interp_core::hooks::Hooks;
 use interp_core::intervention::{Context, Donors, Edit, Edits, Intervention};
 use interp_core::site::{HookPoint, Positions, Site};
 use serde_json::Value;
@@ -115,6 +116,61 @@ fn edits_in_every_scope_equal_full_passes() {
                 assert_eq!(found[0], plain[0], "the first token comes from the prompt alone");
             }
         }
+    }
+}
+
+/// Makes heads look at all keys alike, from a position on, in a pass over everything: written without the edits of the program.
+struct Uniform {
+    layer: usize,
+    head: i64,
+    from: usize,
+}
+
+impl Hooks for Uniform {
+    fn wants(&self, at: HookPoint) -> bool {
+        at == HookPoint::new(Site::Pattern, self.layer)
+    }
+
+    fn visit(&mut self, _: HookPoint, first_pos: usize, act: Tensor) -> Tensor {
+        let act = act.copy();
+        for dest in self.from.max(first_pos)..first_pos + act.size()[2] as usize {
+            let mut row = act.get(0).get(self.head).get((dest - first_pos) as i64);
+            let _ = row.zero_();
+            let _ = row.narrow(0, 0, dest as i64 + 1).fill_(1.0 / (dest as f64 + 1.0));
+        }
+        act
+    }
+}
+
+/// Wu et al. mask a head by setting its scores to 0 while decoding, and decoding begins with the prompt's last token: that
+/// is scope `both` at the prompt's last position. Scope `new` leaves the prompt alone.
+#[test]
+fn uniform_attention_masks_decoding_and_nothing_else() {
+    for family in ["qwen2", "llama"] {
+        let decoder = load(&tiny(family), Dtype::F64);
+        let tokens = &reference_prompt(family, 1)[..12];
+        let plain = run(&tiny(family), tokens, "--dtype f64 --max-new-tokens 20").remove(0);
+        let mut changed = 0;
+        for (scope, from) in [("new", tokens.len()), ("both", tokens.len() - 1)] {
+            for (layer, head) in [(0, 1), (1, 3), (2, 0)] {
+                let _no_grad = tch::no_grad_guard();
+                let mut all = tokens.to_vec();
+                for _ in 0..20 {
+                    let last = all.len() - 1;
+                    let mut hook = Uniform { layer, head, from };
+                    let resid = decoder.forward(decoder.embed(&all), last..last + 1, &mut hook);
+                    all.push(decoder.unembed(&resid, last, None, &mut ()).argmax(-1, false).int64_value(&[0, 0]));
+                }
+                let words = format!(
+                    "--dtype f64 --max-new-tokens 20 --edit uniform-attention --site scores --heads L{layer}.H{head} \
+                     --positions last --edit-scope {scope}"
+                );
+                let found = run(&tiny(family), tokens, &words).remove(0);
+                assert_eq!(found, all[tokens.len()..], "{family} L{layer}.H{head} {scope}");
+                changed += usize::from(found != plain);
+            }
+        }
+        assert!(changed > 0, "{family}: no head matters, so nothing was shown");
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 25] = [
+const IMPORTS: [(&str, &str); 29] = [
     ("adapter", "checkpoint, config, error, hub"),
     ("anatomy", "config, site"),
     ("cache", "decoder, device, hooks, site"),
@@ -26,8 +26,11 @@ const IMPORTS: [(&str, &str); 25] = [
     ("intervention", "cache, config, decoder, device, error, hooks, prompt, site"),
     ("metric", "error, trial"),
     ("nf4", "error"),
+    ("patterns", "decoder, device, hooks, site"),
     ("plot", "error, scores"),
     ("prompt", "error, site"),
+    ("retrieval", "cache, decoder, error, patterns"),
+    ("rsa", "error"),
     ("scores", "error"),
     ("site", "error"),
     ("stats", "error"),

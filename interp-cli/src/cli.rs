@@ -2,11 +2,15 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "doc comments here are the help text, where [:F] means optional")]
 
 mod adapter;
+mod attention;
 mod bench;
 mod contrast;
 mod cumulative;
 mod eval;
 mod generate;
+mod retrieval;
+mod roles;
+mod rsa;
 mod stats;
 mod study;
 mod task;
@@ -17,11 +21,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::adapter::AdapterArgs;
+pub use self::attention::AttentionArgs;
 pub use self::bench::BenchArgs;
 pub use self::contrast::ContrastArgs;
 pub use self::cumulative::CumulativeArgs;
 pub use self::eval::*;
 pub use self::generate::{DecodingArgs, EditArgs, GenerateArgs};
+pub use self::retrieval::RetrievalArgs;
+pub use self::roles::RolesArgs;
+pub use self::rsa::RsaArgs;
 pub use self::stats::{JudgeArgs, StatsArgs};
 pub use self::study::{StudyArgs, StudyCommand, SymbolicArgs};
 pub use self::task::{IdentityRulesArgs, RuleFlags, TaskArgs, TaskCommand};
@@ -68,6 +76,14 @@ pub enum Command {
     Task(TaskArgs),
     /// Run a built-in study: make trials, sweep every stage, say which heads stand out
     Study(StudyArgs),
+    /// Compare what heads write with hypotheses of what should be alike (representational similarity)
+    Rsa(RsaArgs),
+    /// Score every head as previous-token, duplicate-token and induction head, beside what other measures say of it
+    Roles(RolesArgs),
+    /// Measure how the attention of heads falls on the named spans of prompts
+    Attention(AttentionArgs),
+    /// Score heads by what they copy out of a long text (retrieval heads of Wu et al.), or rank a file of such scores
+    Retrieval(RetrievalArgs),
 }
 
 /// Flags that choose a checkpoint and how to compute.

@@ -1,11 +1,13 @@
 //! The `interp` command line: parse, run, exit code.
 
 mod bases;
+mod beside;
 mod chain;
 mod cli;
 mod commands;
 mod edits;
 mod figure;
+mod folder;
 mod interrupt;
 mod memory;
 mod model;
@@ -14,6 +16,7 @@ mod output;
 mod parts;
 mod progress;
 mod prompts;
+mod ranked;
 mod select;
 mod timing;
 mod watch;

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use interp_core::Error;
 use interp_core::prompt::{ChatMessage, NamedPrompt, PromptFile, PromptInput, PromptReader, PromptSpec};
+use interp_core::trial::{TrialFile, TrialOptions};
 
 use crate::cli::PromptArgs;
 use crate::output::{Exit, Printer};
@@ -33,6 +34,13 @@ impl Prompts {
         };
         let prompt = reader.prompt(&spec, place)?;
         Ok(Some(Self { good: vec![NamedPrompt { id: place.trim_start_matches('-').into(), prompt }], bad: vec![] }))
+    }
+
+    /// The base prompts of a trial file.
+    pub fn of_trials(file: &Path, reader: &PromptReader<'_>) -> Result<Self> {
+        let trials = TrialFile::read(file, reader, TrialOptions { first_token: true, swap: false })?;
+        let good = trials.trials.into_iter().map(|trial| NamedPrompt { id: trial.id, prompt: trial.base }).collect();
+        Ok(Self { good, bad: trials.bad_lines.into_iter().map(|line| line.error).collect() })
     }
 
     /// Moves prompts that fail `check` to the bad ones. Errs when none is left.

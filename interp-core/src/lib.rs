@@ -2,8 +2,9 @@
 //!
 //! Modules in reading order: the words (`error`, `site`, `config`), the files (`hub`, `checkpoint`, `adapter`, `hash`,
 //! `prompt`, `trial`), the forward pass (`device`, `nf4`, `hooks`, `decoder`), the experiment (`cache`, `intervention`,
-//! `generate`, `metric`, `task`, `scores`, `transfer`, `sweep`), what is done with numbers (`stats`, `export`, `plot`) and with
-//! adapters (`anatomy`), and evaluations that were published with checkpoints (`eval`). `ARCHITECTURE.md` says who may import whom.
+//! `generate`, `metric`, `task`, `scores`, `transfer`, `sweep`), what is done with numbers (`stats`, `export`, `plot`), with
+//! adapters (`anatomy`) and beside experiments (`rsa`, `patterns`, `retrieval`), and evaluations that were published with
+//! checkpoints (`eval`). `ARCHITECTURE.md` says who may import whom.
 
 pub mod adapter;
 pub mod anatomy;
@@ -23,8 +24,11 @@ pub mod hub;
 pub mod intervention;
 pub mod metric;
 pub mod nf4;
+pub mod patterns;
 pub mod plot;
 pub mod prompt;
+pub mod retrieval;
+pub mod rsa;
 pub mod scores;
 pub mod site;
 pub mod stats;

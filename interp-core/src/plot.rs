@@ -19,7 +19,7 @@ mod shares;
 use crate::error::{Error, Result};
 use crate::scores::GridAxis;
 
-pub use bars::{BarRow, Bars};
+pub use bars::{Bar, BarGroup, Bars};
 pub use curves::{Curve, Curves, Point};
 pub use maps::{Map, Maps};
 pub use panels::{Line, Panel};
@@ -111,7 +111,7 @@ pub fn reliability(figure: &Reliability) -> Result<(String, Vec<u8>)> {
     both(&reliability::layout(figure))
 }
 
-/// Bars of several series as SVG text and PNG bytes.
+/// Groups of bars as SVG text and PNG bytes.
 pub fn bars(figure: &Bars) -> Result<(String, Vec<u8>)> {
     both(&bars::layout(figure))
 }

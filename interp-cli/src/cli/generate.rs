@@ -1,4 +1,7 @@
 //! What can be typed behind `interp generate`.
+#![allow(rustdoc::broken_intra_doc_links, reason = "doc comments here are the help text, where [:F] means optional")]
+
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -67,9 +70,12 @@ pub struct EditArgs {
     /// zero, mean:CAPTURE_DIR, patch, add:FILE.npy[:F], scale:F, noise:F:CAPTURE_DIR, knockout or uniform-attention
     #[arg(long)]
     pub edit: Option<String>,
-    /// Only these heads: L19.H17,L20.H3
+    /// Only these heads: L19.H17,L20.H3, or with --ranked-by top:K
     #[arg(long, value_name = "HEADS", requires = "edit")]
     pub heads: Option<String>,
+    /// Folder of a sweep, or retrieval scores, that ranks the heads of top:K
+    #[arg(long, value_name = "DIR|FILE", requires = "heads")]
+    pub ranked_by: Option<PathBuf>,
     /// Only these layers: A..B, half-open
     #[arg(long, value_name = "A..B", requires = "edit")]
     pub layers: Option<String>,

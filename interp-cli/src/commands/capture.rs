@@ -12,7 +12,6 @@ use interp_core::guard::catch_torch;
 use interp_core::hash::Hashes;
 use interp_core::prompt::NamedPrompt;
 use interp_core::site::{Positions, Site};
-use interp_core::trial::{TrialFile, TrialOptions};
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 use tch::Kind;
@@ -61,9 +60,7 @@ pub fn capture(args: &CaptureArgs, printer: &Printer) -> Result<Exit> {
 
 fn read_prompts(args: &CaptureArgs, model: &Model) -> Result<Prompts> {
     if let Some(file) = &args.trials {
-        let trials = TrialFile::read(file, &model.reader(), TrialOptions { first_token: true, swap: false })?;
-        let good = trials.trials.into_iter().map(|trial| NamedPrompt { id: trial.id, prompt: trial.base }).collect();
-        return Ok(Prompts { good, bad: trials.bad_lines.into_iter().map(|line| line.error).collect() });
+        return Prompts::of_trials(file, &model.reader());
     }
     let prompts = Prompts::read(&args.prompts, &model.reader())?;
     prompts.ok_or_else(|| anyhow!("there is no prompt: give --prompt, --messages, --tokens, --prompts or --trials"))

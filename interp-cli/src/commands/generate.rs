@@ -18,6 +18,7 @@ use crate::edits;
 use crate::model::Model;
 use crate::output::{Exit, Printer};
 use crate::prompts::{Prompts, tokens};
+use crate::ranked::Chosen;
 use crate::select;
 
 /// Everything that is the same for all prompts.
@@ -96,6 +97,7 @@ pub(super) fn request(decoding: &DecodingArgs, edit: &EditArgs, model: &Model) -
             "site": edit.site,
             "edit": text,
             "heads": edit.heads,
+            "ranked_by": edit.ranked_by,
             "layers": edit.layers,
             "positions": edit.positions,
             "from": edit.from,
@@ -121,7 +123,8 @@ fn interventions(
     }
     let site: Site = args.site.parse()?;
     let config = model.checkpoint.config();
-    let selected = select::points(&[site], args.layers.as_deref(), args.heads.as_deref(), config)?;
+    let heads = heads(args, site, model)?;
+    let selected = select::points(&[site], args.layers.as_deref(), heads.as_deref(), config)?;
     let positions: Positions = args.positions.parse()?;
     let edit = edits::edit(&spec, args.from.as_deref())?;
     let points: Vec<HookPoint> = selected.iter().map(|one| one.at).collect();
@@ -133,6 +136,15 @@ fn interventions(
         edit: edit.clone(),
     };
     Ok((selected.into_iter().map(one).collect(), capture))
+}
+
+/// The heads meant, by name.
+fn heads(args: &EditArgs, site: Site, model: &Model) -> Result<Option<String>> {
+    let (Some(text), Some(by), Some(axis)) = (&args.heads, &args.ranked_by, site.head_axis()) else {
+        return Ok(args.heads.clone());
+    };
+    let chosen = Chosen::read(text, Some(by))?.on_axis(axis, model.checkpoint.config())?;
+    Ok(Some(chosen.heads.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")))
 }
 
 /// Checked settings of decoding, and the mode's name.

@@ -1,6 +1,7 @@
 //! One file per command, each with one public function. This file only chooses among them.
 
 mod adapter;
+mod attention;
 mod bench;
 mod capture;
 mod contrast;
@@ -10,6 +11,9 @@ mod generate;
 mod inspect;
 mod merge;
 mod plot;
+mod retrieval;
+mod roles;
+mod rsa;
 mod stats;
 mod study;
 mod sweep;
@@ -39,5 +43,9 @@ pub fn run(cli: Cli, printer: &Printer) -> Result<Exit> {
         Command::Eval(args) => eval::eval(&args, printer),
         Command::Task(args) => task::task(&args, printer),
         Command::Study(args) => study::study(&args, printer),
+        Command::Rsa(args) => rsa::rsa(&args, printer),
+        Command::Roles(args) => roles::roles(&args, printer),
+        Command::Attention(args) => attention::attention(&args, printer),
+        Command::Retrieval(args) => retrieval::retrieval(&args, printer),
     }
 }

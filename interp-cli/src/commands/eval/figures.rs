@@ -8,7 +8,7 @@ use interp_core::Error;
 use interp_core::eval::Bin;
 use interp_core::eval::socrates::{Group, Metrics};
 use interp_core::export::write_atomic;
-use interp_core::plot::{self, BarRow, Bars, Reliability, ReliabilityBin, SharePanel, Shares};
+use interp_core::plot::{self, Bar, BarGroup, Bars, Reliability, ReliabilityBin, SharePanel, Shares};
 
 /// Most panels of one figure of distributions.
 const PANELS: usize = 24;
@@ -39,26 +39,29 @@ pub fn reliability(out: &Path, title: &str, subtitle: &str, bins: &[Bin]) -> Res
     put(out, "reliability", plot::reliability(&Reliability { title: title.into(), subtitle: subtitle.into(), bins })?)
 }
 
-/// Bars of one or more series over the same rows.
+/// Groups of bars; no figure where there is no bar.
 pub fn bars(out: &Path, name: &str, figure: &Bars) -> Result<()> {
-    match figure.rows.is_empty() {
+    match figure.groups.iter().all(|group| group.bars.is_empty()) {
         true => Ok(()),
         false => put(out, name, plot::bars(figure)?),
     }
 }
 
-/// A row of bars without intervals.
-pub fn row(label: impl Into<String>, values: Vec<Option<f64>>) -> BarRow {
-    BarRow { label: label.into(), values, intervals: Vec::new() }
+/// A bar without an interval.
+pub fn bar(label: impl Into<String>, value: f64) -> Bar {
+    Bar { label: label.into(), value, interval: None }
 }
 
 /// Distances by study, and true beside predicted answers of the largest conditions.
 pub fn socrates(out: &Path, name: &str, found: &Metrics) -> Result<()> {
-    let rows = found.studies.iter().map(|study| {
-        row(
-            format!("{} ({} rows)", study.study, study.rows),
-            vec![Some(study.self_minmax), study.ref_range, study.uniform],
-        )
+    let distance = |label: &str, value: Option<f64>| bar(label, value.unwrap_or(f64::NAN));
+    let groups = found.studies.iter().map(|study| BarGroup {
+        title: format!("{} ({} rows)", study.study, study.rows),
+        bars: vec![
+            distance("w1_self_minmax", Some(study.self_minmax)),
+            distance("w1_ref_range", study.ref_range),
+            distance("uniform guessing (on the range)", study.uniform),
+        ],
     });
     bars(
         out,
@@ -67,8 +70,7 @@ pub fn socrates(out: &Path, name: &str, found: &Metrics) -> Result<()> {
             title: "Distance between predicted and true answers, by study".into(),
             subtitle: format!("{name}: means over conditions; shorter is better"),
             quantity: "Wasserstein distance".into(),
-            series: ["w1_self_minmax", "w1_ref_range", "uniform guessing (on the range)"].map(String::from).to_vec(),
-            rows: rows.collect(),
+            groups: groups.collect(),
         },
     )?;
     let mut groups: Vec<&(Group, _)> = found.groups.iter().filter(|(_, distances)| distances.is_some()).collect();

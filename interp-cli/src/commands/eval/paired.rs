@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use interp_core::export::{table, write_atomic};
-use interp_core::plot::{BarRow, Bars};
+use interp_core::plot::{Bar, BarGroup, Bars};
 use interp_core::stats::{Bootstrap, CellStats, Clusters, summarize};
 use serde_json::{Map, Value, json};
 
@@ -109,10 +109,10 @@ impl Paired {
         });
         write_atomic(&out.join("paired.json"), table::with_cells(&head, self.cells()).as_bytes())?;
         write_atomic(&out.join("paired.csv"), table::csv_of(&self.cells()).as_bytes())?;
-        let row = |(name, n, _, stats): &(String, usize, [f64; 2], CellStats)| BarRow {
+        let bar = |(name, n, _, stats): &(String, usize, [f64; 2], CellStats)| Bar {
             label: format!("{name} ({n})"),
-            values: vec![Some(stats.mean)],
-            intervals: vec![stats.ci],
+            value: stats.mean,
+            interval: stats.ci,
         };
         figures::bars(
             out,
@@ -121,8 +121,7 @@ impl Paired {
                 title: "What the edit takes away".into(),
                 subtitle: format!("unedited less edited, row by row; intervals over {} clusters", self.clusters),
                 quantity: "δ".into(),
-                series: vec!["δ".into()],
-                rows: self.rows.iter().map(row).collect(),
+                groups: vec![BarGroup { title: "By metric".into(), bars: self.rows.iter().map(bar).collect() }],
             },
         )
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use interp_core::eval::bio::{Evaluation, NOTES, Summary, V4Check, V4Rule, summary};
 use interp_core::eval::{Bin, Calibration};
 use interp_core::export::write_atomic;
-use interp_core::plot::Bars;
+use interp_core::plot::{BarGroup, Bars};
 use serde_json::{Value, json};
 
 use super::super::{figures, weights};
@@ -44,11 +44,8 @@ pub fn write(out: &Path, name: &str, evaluation: &Evaluation) -> Result<()> {
     let Calibration { ece, accuracy, confidence, n, bins, .. } = &summary.calibration;
     let said = format!("{name}: {n} samples, ECE {ece:.3}, confidence {confidence:.3}, share right {accuracy:.3}");
     figures::reliability(out, "Reliability of stated confidence", &said, bins)?;
-    let rows = summary.by_type.iter().map(|(name, mean, n)| figures::row(format!("{name} ({n})"), vec![Some(*mean)]));
-    let verifiers = summary
-        .verifier_means
-        .iter()
-        .map(|(verifier, mean)| figures::row(format!("verifier {verifier}"), vec![Some(*mean)]));
+    let types = summary.by_type.iter().map(|(name, mean, n)| figures::bar(format!("{name} ({n})"), *mean));
+    let verifiers = summary.verifier_means.iter().map(|(verifier, mean)| figures::bar(verifier.to_string(), *mean));
     figures::bars(
         out,
         "types",
@@ -56,8 +53,10 @@ pub fn write(out: &Path, name: &str, evaluation: &Evaluation) -> Result<()> {
             title: "Mean reward by type of question, and mean score by verifier".into(),
             subtitle: format!("{name}: {n} samples, mean reward {:.3}", summary.mean_reward),
             quantity: "Mean".into(),
-            series: vec!["mean".into()],
-            rows: rows.chain(verifiers).collect(),
+            groups: vec![
+                BarGroup { title: "Reward by type of question".into(), bars: types.collect() },
+                BarGroup { title: "Score by verifier".into(), bars: verifiers.collect() },
+            ],
         },
     )?;
     let line = |bin: &Bin| {
