@@ -7,6 +7,6 @@ mod line;
 mod material;
 
 pub use self::filter::{Filter, Wanted};
-pub use self::identity_rules::{IdentityRules, Made, Rejection, sound};
+pub use self::identity_rules::{IdentityRules, Judge, Made, Rejection, sound};
 pub use self::line::{Line, Side, jsonl};
 pub use self::material::{Material, Pairing, Rule};

@@ -39,6 +39,9 @@ pub struct Made {
     pub rejected: BTreeMap<Rejection, usize>,
 }
 
+/// Says of a prompt and its answer (as text, and as the token that it is there) why a model fails it, if it does.
+pub type Judge<'a> = dyn FnMut(&Prompt, (&str, i64)) -> Result<Option<Rejection>> + 'a;
+
 /// Why a draw is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejection {
@@ -83,15 +86,9 @@ pub fn sound(tokenizer: &Tokenizer, tokens: &[i64], shots: usize) -> Result<(), 
 }
 
 impl IdentityRules {
-    /// Draws until there are enough. `judge` says of a prompt and its answer (as text, and as a token) why a model fails it, if
-    /// it does; `step` is called after each draw that is used. Errs when the settings can give no trial, and when the attempts
-    /// are used up.
-    pub fn make(
-        &self,
-        reader: &PromptReader<'_>,
-        judge: &mut dyn FnMut(&Prompt, (&str, i64)) -> Result<Option<Rejection>>,
-        step: &mut dyn FnMut(),
-    ) -> Result<Made> {
+    /// Draws until there are enough. `step` is called after each draw that is used. Errs when the settings can give no trial, and
+    /// when the attempts are used up.
+    pub fn make(&self, reader: &PromptReader<'_>, judge: &mut Judge<'_>, step: &mut dyn FnMut()) -> Result<Made> {
         let tokenizer = reader.tokenizer.ok_or_else(|| no_words("the checkpoint has no tokenizer".into()))?;
         let (words, shift) = (tokenizer.words(), before_text(tokenizer)?);
         self.check(words.len(), n_tokens(self.shots) + shift, reader.n_ctx)?;
@@ -164,7 +161,7 @@ impl Place<'_> {
         &self,
         sides: &[&Side],
         seen: &mut HashSet<String>,
-        judge: &mut dyn FnMut(&Prompt, (&str, i64)) -> Result<Option<Rejection>>,
+        judge: &mut Judge<'_>,
     ) -> Result<Result<(), Rejection>> {
         let mut prompts = Vec::with_capacity(sides.len());
         for side in sides {
