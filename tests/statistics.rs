@@ -83,7 +83,7 @@ fn stats_json(arguments: &[&str]) -> Value {
     serde_json::from_str(&said.out).unwrap()
 }
 
-fn labels<'a>(cells: &'a Value, of: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn labels(cells: &Value, of: impl Fn(&Value) -> bool) -> Vec<&str> {
     let wanted = cells.as_array().unwrap().iter().filter(|cell| of(cell));
     wanted.map(|cell| cell["label"].as_str().unwrap()).collect()
 }
