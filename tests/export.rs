@@ -111,8 +111,8 @@ fn stats_prints_the_top_cells() {
     assert_eq!(
         text(&output.stderr),
         "1 of 6 trials were refused; see skipped.json\n\
-         noise floor (logit-diff): repeat 5.1e-2, batch 2.0e-2, precision not measured; 0 of 5 cells are below it\n\
-         logit_diff_drop: no test over the whole grid: 3 clusters: the least p is 0.125, above alpha 0.05\n"
+         logit_diff_drop: no test over the whole grid: 3 clusters: the least p is 0.125, above alpha 0.05\n\
+         noise floor (logit-diff): repeat 5.1e-2, batch 2.0e-2, precision not measured; 0 of 5 cells are below it\n"
     );
 
     let output =

@@ -96,8 +96,8 @@ fn ranking(
     let ranks: Vec<usize> = (0..summary.order.len()).filter(|&rank| wanted(summary.order[rank])).collect();
     let ranks = &ranks[..if named.is_some() { ranks.len() } else { args.top.unwrap_or(TOP).min(ranks.len()) }];
     let clusters = study.clusters();
-    noise::line_of(study, &summary).iter().for_each(|line| printer.talk(line));
     printer.talk(&tested(&summary, &clusters));
+    noise::line_of(study, &summary).iter().for_each(|line| printer.talk(line));
     if args.json {
         let rows = table::rows(study, std::slice::from_ref(&summary));
         printer.data(&format!(

@@ -43,13 +43,17 @@ impl Study {
         }
         let source = self.source.as_ref()?;
         let each = self.clean.iter().zip(source).map(|(clean, source)| clean[metric] - source[metric]);
-        let mean = each.sum::<f64>() / self.rows.len() as f64;
+        let n = self.rows.len() as f64;
+        let mean = each.sum::<f64>() / n;
+        let of_source = source.iter().map(|source| source[metric]).sum::<f64>() / n;
         let floor = self.noise[metric].as_ref().and_then(|noise| noise.largest()).unwrap_or(0.0);
         let undefined = match self.run["spec"]["task"]["pair_type"].as_str() {
             Some(pairs @ ("abstract" | "mixed")) => {
                 Some(format!("{pairs} pairs: base and source need not have different answers"))
             }
             _ if !mean.is_finite() => Some("a trial has no number for its source".into()),
+            // Nobody says what the source answers: its own run does.
+            None if of_source >= 0.0 => Some("the source's own run does not prefer the other answer".into()),
             _ if mean.abs() < FLOORS * floor || mean == 0.0 => {
                 Some(format!("|mean T| is under {FLOORS} times the noise floor"))
             }
@@ -126,6 +130,12 @@ mod tests {
         other.run["spec"]["task"]["pair_type"] = json!("abstract");
         let undefined = other.full_transfer(0).unwrap();
         assert!(undefined.share(8.0).is_nan() && undefined.undefined.unwrap().starts_with("abstract pairs"));
+        // Where trials do not say what pairs they are, the source's run must prefer the other answer.
+        other.run["spec"]["task"] = json!(null);
+        assert_eq!(other.full_transfer(0).unwrap().undefined, None);
+        other.source = Some(vec![vec![2.0], vec![1.0]]);
+        let undefined = other.full_transfer(0).unwrap().undefined.unwrap();
+        assert_eq!(undefined, "the source's own run does not prefer the other answer");
         other.run["spec"]["sweep"]["edit"] = json!("zero");
         assert_eq!(other.full_transfer(0), None);
     }
