@@ -41,7 +41,7 @@ fn pearson(a: &[f64], b: &[f64]) -> f64 {
     cov / (var(a, ma) * var(b, mb)).sqrt()
 }
 
-fn cosine(a: &Vec<f64>, b: &Vec<f64>) -> f64 {
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
@@ -103,7 +103,7 @@ fn r_is_that_of_a_plain_computation() {
                     words.push(if positions == "last" { ids[answer] } else { tokens[place] });
                 }
             }
-            let similar = pairs(&features, cosine);
+            let similar = pairs(&features, |a, b| cosine(a, b));
             let by = [
                 pearson(&similar, &pairs(&variables, |a, b| f64::from(u8::from(a == b)))),
                 pearson(&similar, &pairs(&words, |a, b| f64::from(u8::from(a == b)))),

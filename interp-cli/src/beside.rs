@@ -6,6 +6,7 @@ use anyhow::Result;
 use interp_core::Error;
 use interp_core::config::ModelConfig;
 use interp_core::export::Study;
+use interp_core::plot;
 use interp_core::retrieval::RetrievalScores;
 use interp_core::scores::cell_label;
 use interp_core::site::{HeadAxis, HeadRef};
@@ -17,6 +18,8 @@ pub struct Column {
     pub name: String,
     /// What it is, in words.
     pub what: String,
+    /// What a colour means.
+    pub quantity: String,
     /// `[layer * head]`; NaN where there is none.
     pub values: Vec<f64>,
 }
@@ -46,7 +49,8 @@ impl Column {
         }
         let metric = &study.layout.metrics[0];
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Self { what: format!("mean δ {metric} in {}", path.display()), name, values })
+        let quantity = plot::quantity("δ", metric);
+        Ok(Self { what: format!("mean δ {metric} in {}", path.display()), quantity, name, values })
     }
 
     fn of_retrieval(file: &Path, path: &Path, config: &ModelConfig) -> Result<Self> {
@@ -57,7 +61,7 @@ impl Column {
         }
         let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let what = format!("mean retrieval score (Wu et al.) in {}, {} trials", path.display(), scores.n_trials());
-        Ok(Self { name, what, values: scores.means() })
+        Ok(Self { name, what, quantity: "retrieval score".into(), values: scores.means() })
     }
 }
 

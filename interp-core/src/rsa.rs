@@ -67,8 +67,8 @@ pub fn correlation(a: &[f64], b: &[f64], n: usize) -> Result<Option<f64>> {
 
 fn is_constant(values: &[f64]) -> bool {
     let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
-    // Not `<`: what is not a number varies in no way that means something.
-    !(high - low >= SPREAD) || values.iter().any(|x| !x.is_finite())
+    // What is not a number varies in no way that means something.
+    high - low < SPREAD || values.iter().any(|x| !x.is_finite())
 }
 
 fn deviations(values: &[f64]) -> Vec<f64> {

@@ -43,7 +43,7 @@ pub struct RsaArgs {
     /// Folder of a sweep whose mean δ weighs the heads and ranks those of top:K and significant; or retrieval scores
     #[arg(long, value_name = "DIR", requires = "heads")]
     pub ranked_by: Option<PathBuf>,
-    /// How many heads of largest r are listed
+    /// How many heads of largest r, by any hypothesis, are listed
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub top: usize,
     /// Print JSON

@@ -59,7 +59,7 @@ pub fn layout(figure: &Bars) -> Scene {
     let (low, high) = ends.fold((0.0f64, 0.0f64), |(low, high), x| (low.min(x), high.max(x)));
     let (low, high) = if low == high { (0.0, 1.0) } else { (low, high) };
     let step = round_step(high - low);
-    let (low, high) = ((low / step - 1e-9).floor() * step, (high / step - 1e-9).ceil() * step);
+    let (low, high) = ((low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step);
     let at = |value: f64| left + ((value - low) / (high - low) * f64::from(WIDE)).round() as i32;
 
     let rows: i32 = figure.groups.iter().map(|group| HEAD + group.bars.len() as i32 * ROW).sum();
@@ -128,6 +128,7 @@ mod tests {
         };
         let (text, png) = bars(&figure).unwrap();
         assert_eq!((text.matches("a &lt;1&gt;").count(), text.matches("not measured").count()), (2, 2));
+        assert!(!text.contains('−'), "what has no negative numbers has a scale that begins at 0");
         assert!(text.contains("L2.H6") && text.contains("S &amp; more") && text.contains("0.125"));
         assert!(!text.contains("NaN") && png.starts_with(b"\x89PNG"));
         bars(&Bars { groups: vec![], ..figure }).unwrap();

@@ -43,6 +43,7 @@ impl Report<'_> {
         let of_role = |&role: &Role| Column {
             name: role.to_string(),
             what: "attention".into(),
+            quantity: "share of attention".into(),
             values: self.scores.where_possible(role),
         };
         Role::ALL.iter().map(of_role).chain(self.beside.iter().cloned()).collect()
@@ -174,7 +175,7 @@ impl Report<'_> {
         let mut maps: Vec<Map> = self.shown().into_iter().enumerate().map(map).collect();
         let beside = maps.split_off(Role::ALL.len());
         let mut scales = vec!["share of attention".to_owned()];
-        scales.extend(self.beside.iter().map(|column| column.name.clone()));
+        scales.extend(self.beside.iter().map(|column| column.quantity.clone()));
         Maps {
             title: "What heads look at".into(),
             subtitle: format!("{model}: {} prompts, where the role is possible", self.scores.n_prompts()),

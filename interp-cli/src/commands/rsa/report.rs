@@ -167,8 +167,9 @@ impl Report<'_> {
                 text += &format!("{}: no r for {empty} heads, where all rows are alike or none is\n", one.name);
             }
         }
-        let first: Vec<f64> = self.r[0].iter().map(|r| r.unwrap_or(f64::NAN)).collect();
-        let order = stats::ranking(&first);
+        // `max` passes over what is no number.
+        let largest = |cell: usize| self.r.iter().map(|r| r[cell].unwrap_or(f64::NAN)).fold(f64::NAN, f64::max);
+        let order = stats::ranking(&(0..self.r[0].len()).map(largest).collect::<Vec<f64>>());
         let head: Vec<String> = std::iter::once("head".to_owned()).chain(names.clone()).collect();
         let row = |label: String, r: Vec<Option<f64>>| -> Vec<String> {
             std::iter::once(label).chain(r.into_iter().map(|r| number(r.unwrap_or(f64::NAN)))).collect()
