@@ -288,7 +288,8 @@ mod tests {
             name: name.into(),
             points: (0..n).map(|i| Point { x: 2.0 * i as f64, y: at - i as f64, band: Some([at, at + 1.0]) }).collect(),
         };
-        let figure = |curves| Curves { title: "T & U".into(), subtitle: String::new(), x: "k".into(), y: "p".into(), curves };
+        let figure =
+            |curves| Curves { title: "T & U".into(), subtitle: String::new(), x: "k".into(), y: "p".into(), curves };
         let full = figure(vec![curve("a < b", 4, 3.0), curve("c", 3, 1.0), curve("d", 1, -2.0)]);
         let text = curves_svg(&full).unwrap();
         assert_eq!((text.matches("<circle").count(), text.matches("<polygon").count()), (4 + 3 + 1, 2));

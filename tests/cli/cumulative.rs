@@ -90,7 +90,8 @@ fn curves_are_those_of_sets_made_by_hand() {
     // An ordinary folder: it verifies, and is not run again.
     assert_eq!(place.run(&["verify", "out", "--cells", "4"]).code, Some(0));
     let before = place.out("out");
-    let again = cumulative(&place, &["--metric", "prob,acc", "--step", "4", "--random-step", "16", "--random-draws", "3"]);
+    let again =
+        cumulative(&place, &["--metric", "prob,acc", "--step", "4", "--random-step", "16", "--random-draws", "3"]);
     assert!(again.code == Some(0) && again.stderr.starts_with("this run is already finished\n"), "{}", again.stderr);
     assert!(place.out("out") == before);
     let other = cumulative(&place, &["--metric", "prob,acc", "--step", "8"]);
@@ -105,13 +106,8 @@ fn random_set(place: &Place, name: &str) -> Vec<String> {
     let mut heads: Vec<String> =
         plan["ranked"].as_array().unwrap().iter().map(|head| head.as_str().unwrap().to_owned()).collect();
     heads.sort_unstable();
-    let cumulative = interp_core::stats::Cumulative {
-        step: Some(4),
-        max: usize::MAX,
-        draws: 3,
-        random_step: Some(16),
-        seed: 0,
-    };
+    let cumulative =
+        interp_core::stats::Cumulative { step: Some(4), max: usize::MAX, draws: 3, random_step: Some(16), seed: 0 };
     let order: Vec<usize> = (0..heads.len()).collect();
     let sets = cumulative.sets(&order, |cell| cell / 8).unwrap();
     let set = sets.iter().find(|set| set.name() == name).unwrap();
@@ -149,10 +145,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         assert_eq!(ended.stderr, format!("{line}\n"), "{flags:?}");
         assert_eq!(place.names(), before, "{flags:?} left something");
     };
-    says(
-        &["--edit", "patch"],
-        "error: edit `patch`: takes no head away\nhint: write zero or mean[:CAPTURE_DIR]",
-    );
+    says(&["--edit", "patch"], "error: edit `patch`: takes no head away\nhint: write zero or mean[:CAPTURE_DIR]");
     says(&["--step", "0"], "error: step 0: must be at least 1");
     says(
         &["--ranked-by", "nowhere"],

@@ -78,7 +78,8 @@ impl AblationCurves {
         let cells = stats::summarize(&rows, &study.clusters(), &study.bootstrap)?;
         let draw_sd = |of_point: &[usize]| {
             let n = of_point.len() as f64;
-            let mean = |&place: &usize| (0..study.rows.len()).map(|row| after(row, place)).sum::<f64>() / rows.len() as f64;
+            let mean =
+                |&place: &usize| (0..study.rows.len()).map(|row| after(row, place)).sum::<f64>() / rows.len() as f64;
             let means: Vec<f64> = of_point.iter().map(mean).collect();
             let middle = means.iter().sum::<f64>() / n;
             (means.len() > 1).then(|| (means.iter().map(|x| (x - middle).powi(2)).sum::<f64>() / (n - 1.0)).sqrt())

@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn plans_that_cannot_be_are_refused() {
-        let said = |plan: Cumulative| plan.sets(&[0, 1, 2], |_| 0).map_or_else(|error| error.to_string(), |_| "".into());
+        let said =
+            |plan: Cumulative| plan.sets(&[0, 1, 2], |_| 0).map_or_else(|error| error.to_string(), |_| "".into());
         assert_eq!(said(Cumulative { step: Some(0), ..PLAN }), "step 0: must be at least 1");
         assert_eq!(said(Cumulative { random_step: Some(0), ..PLAN }), "random step 0: must be at least 1");
         assert_eq!(said(Cumulative { max: 0, ..PLAN }), "max 0: must be at least 1");

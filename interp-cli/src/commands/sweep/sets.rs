@@ -43,7 +43,8 @@ impl SetPlan {
     /// The same sets as a sweep takes them.
     pub fn head_sets(&self, seed: u64) -> Result<Vec<HeadSet>> {
         let heads = self.heads()?;
-        let set = |set: CellSet| HeadSet { name: set.name(), heads: set.cells.iter().map(|&cell| heads[cell]).collect() };
+        let set =
+            |set: CellSet| HeadSet { name: set.name(), heads: set.cells.iter().map(|&cell| heads[cell]).collect() };
         Ok(self.cells(seed)?.into_iter().map(set).collect())
     }
 
