@@ -35,7 +35,9 @@ fn significant(study: &Study) -> Vec<usize> {
     }
     let mean = |signs: &[f64]| -> Vec<f64> {
         let n = clusters.len() as f64;
-        let of = |cell: usize| clusters.iter().zip(signs).map(|((sum, size), sign)| sign * sum[cell] / size).sum::<f64>() / n;
+        let of = |cell: usize| {
+            clusters.iter().zip(signs).map(|((sum, size), sign)| sign * sum[cell] / size).sum::<f64>() / n
+        };
         (0..rows[0].len()).map(of).collect()
     };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -62,7 +64,9 @@ fn label(cell: usize) -> String {
 fn ablate(model: &Path, out: &Path, sets: &[(String, Vec<usize>)]) -> Vec<(String, CellStats)> {
     let lines: Vec<Value> = sets
         .iter()
-        .map(|(name, cells)| json!({ "name": name, "heads": cells.iter().map(|&cell| label(cell)).collect::<Vec<_>>() }))
+        .map(
+            |(name, cells)| json!({ "name": name, "heads": cells.iter().map(|&cell| label(cell)).collect::<Vec<_>>() }),
+        )
         .collect();
     let file = out.with_extension("sets.json");
     std::fs::write(&file, Value::from(lines).to_string()).unwrap();
@@ -95,10 +99,9 @@ fn ablate(model: &Path, out: &Path, sets: &[(String, Vec<usize>)]) -> Vec<(Strin
 /// The study of one checkpoint, and what it must show.
 fn evidence(name: &str, folder: &str) {
     let temp = tempfile::tempdir().unwrap();
-    let (model, pairs) = (fixture(folder).join("model"), fixture(folder).join("token-pairs.jsonl"));
+    let (model, pairs) = (fixture(folder).join("model"), fixture("identity-rules/token-pairs.jsonl"));
     let ranking = temp.path().join("ranking");
-    let words =
-        "sweep --threads 1 --no-floor --model {} --trials {} --edit patch --positions last --metric logit-diff --out {}";
+    let words = "sweep --threads 1 --no-floor --model {} --trials {} --edit patch --positions last --metric logit-diff --out {}";
     let said = interp(words, &[&model, &pairs, &ranking]);
     assert_eq!(said.code, 0, "{}", said.err);
     let study = Study::load(&ranking).unwrap();

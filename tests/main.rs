@@ -11,6 +11,7 @@ mod constructed;
 mod cumulative;
 mod donor;
 mod export;
+mod findings;
 mod generate;
 mod graft;
 mod hooks;
