@@ -23,9 +23,9 @@ fn cell(layer: usize, head: usize) -> usize {
     layer * N_HEADS + head
 }
 
-fn model(name: &str) -> (Decoder, Vec<Trial>) {
+fn model(name: &str, pairs: &str) -> (Decoder, Vec<Trial>) {
     let dir = fixture("constructed").join(name);
-    let trials = trials(&dir, &fixture("constructed/token-pairs.jsonl"));
+    let trials = trials(&dir, &fixture("constructed").join(pairs));
     assert_eq!(trials.len(), 40);
     (load(&dir, Dtype::F64), trials)
 }
@@ -97,7 +97,7 @@ fn close(found: f64, expected: f64, what: &str) {
 
 #[test]
 fn patching_finds_the_copying_head_and_nothing_else() {
-    let (decoder, trials) = model("symmetric");
+    let (decoder, trials) = model("symmetric", "token-pairs.jsonl");
     let sweep = sweep(Edit::Patch, vec![Metric::LogitDiff, Metric::Acc]);
     let mut sizes = Vec::new();
     for trial in &trials {
@@ -119,10 +119,30 @@ fn patching_finds_the_copying_head_and_nothing_else() {
     println!("constructed: δ of L2.H2 {least:.6} to {most:.6}, as computed; |δ| of all others at most 1e-12");
 }
 
+/// One head per stage of Yang et al. (ICML 2025), by the same δ.
+#[test]
+fn abstract_pairs_find_the_heads_that_match_and_that_carry_the_rule() {
+    let (decoder, trials) = model("symmetric", "abstract-pairs.jsonl");
+    for (positions, head) in [("span:third", cell(0, 2)), ("last", cell(1, 0))] {
+        let mut sweep = sweep(Edit::Patch, vec![Metric::LogitDiff, Metric::Acc]);
+        sweep.positions = vec![positions.parse().unwrap()];
+        for trial in &trials {
+            let (delta, clean) = effects(&decoder, &sweep, trial);
+            let (correct, incorrect) = (trial.target.correct, trial.target.incorrect.unwrap());
+            assert_eq!((trial.source_answer, clean[1]), (Some(correct), 1.0), "{}", trial.id);
+            let analytic = |copied| logit_diff(&[(1.0, copied)], 3.0, correct, incorrect);
+            close(delta[0][head], analytic(correct) - analytic(incorrect), &format!("{} {positions}", trial.id));
+            for (other, delta) in delta[0].iter().enumerate().filter(|(other, _)| *other != head) {
+                assert!(delta.abs() <= 1e-12, "{} {positions}: δ of cell {other} is {delta}", trial.id);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_head_is_live() {
     for (name, least) in [("symmetric", 1e-3), ("asymmetric", 1e-3)] {
-        let (decoder, trials) = model(name);
+        let (decoder, trials) = model(name, "token-pairs.jsonl");
         let sweep = sweep(Edit::Zero, vec![Metric::Logit, Metric::LogProb]);
         for trial in &trials[..4] {
             let (delta, _) = effects(&decoder, &sweep, trial);
@@ -135,7 +155,7 @@ fn every_head_is_live() {
 
 #[test]
 fn signs_and_directions_are_those_of_the_weights() {
-    let (decoder, trials) = model("asymmetric");
+    let (decoder, trials) = model("asymmetric", "token-pairs.jsonl");
     let sweep = sweep(Edit::Patch, vec![Metric::LogitDiff]);
     for trial in &trials {
         let (delta, clean) = effects(&decoder, &sweep, trial);

@@ -35,7 +35,9 @@ fn significant(study: &Study) -> Vec<usize> {
     }
     let mean = |signs: &[f64]| -> Vec<f64> {
         let n = clusters.len() as f64;
-        let of = |cell: usize| clusters.iter().zip(signs).map(|((sum, size), sign)| sign * sum[cell] / size).sum::<f64>() / n;
+        let of = |cell: usize| {
+            clusters.iter().zip(signs).map(|((sum, size), sign)| sign * sum[cell] / size).sum::<f64>() / n
+        };
         (0..rows[0].len()).map(of).collect()
     };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -50,7 +52,6 @@ fn significant(study: &Study) -> Vec<usize> {
     let means = mean(&vec![1.0; clusters.len()]);
     let mut found: Vec<usize> = (0..means.len()).filter(|&cell| means[cell] > tau).collect();
     found.sort_by(|&a, &b| means[b].total_cmp(&means[a]));
-    println!("threshold {tau:.4}; {} significant heads, the largest {:.3}", found.len(), means[found[0]]);
     found
 }
 
@@ -58,23 +59,21 @@ fn label(cell: usize) -> String {
     HeadRef { layer: cell / WIDTH, head: cell % WIDTH }.to_string()
 }
 
-/// Accuracy after taking sets of heads away, `[set]`, the unedited run first; mean and interval over held-out prompts.
-struct Ablated {
-    rows: Vec<(String, CellStats)>,
-}
-
-fn ablate(model: &Path, out: &Path, sets: &[(String, Vec<usize>)], positions: &str) -> Ablated {
+/// Accuracy on held-out prompts after zeroing z of each set at the last position: the unedited run first, then the named
+/// sets, then the mean over the random ones.
+fn ablate(model: &Path, out: &Path, sets: &[(String, Vec<usize>)]) -> Vec<(String, CellStats)> {
     let lines: Vec<Value> = sets
         .iter()
-        .map(|(name, cells)| json!({ "name": name, "heads": cells.iter().map(|&cell| label(cell)).collect::<Vec<_>>() }))
+        .map(
+            |(name, cells)| json!({ "name": name, "heads": cells.iter().map(|&cell| label(cell)).collect::<Vec<_>>() }),
+        )
         .collect();
     let file = out.with_extension("sets.json");
     std::fs::write(&file, Value::from(lines).to_string()).unwrap();
     let trials = fixture("identity-rules/held-out.jsonl");
-    let words = format!(
-        "sweep --threads 1 --no-floor --model {{}} --trials {{}} --edit zero --positions {positions} --metric acc --grid sets:{{}} --out {{}}"
-    );
-    let said = interp(&words, &[&model, &trials, &file, &out]);
+    let words = "sweep --threads 1 --no-floor --model {} --trials {} --edit zero --positions last --metric acc \
+                 --grid sets:{} --out {}";
+    let said = interp(words, &[&model, &trials, &file, &out]);
     assert_eq!(said.code, 0, "{}", said.err);
     let study = Study::load(out).unwrap();
     let random: Vec<usize> = (0..sets.len()).filter(|&i| sets[i].0.starts_with("random")).collect();
@@ -93,45 +92,61 @@ fn ablate(model: &Path, out: &Path, sets: &[(String, Vec<usize>)], positions: &s
     let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
     let cells = stats::summarize(&rows, &study.clusters(), &Bootstrap::default()).unwrap();
     let names = ["unedited".to_owned()].into_iter().chain(named.iter().map(|&set| sets[set].0.clone()));
-    let names = names.chain([format!("random, {DRAWS} draws")]);
-    Ablated { rows: names.zip(cells).collect() }
+    let names = names.chain([format!("others, {DRAWS} random draws")]);
+    names.zip(cells).collect()
 }
 
+/// The study of one checkpoint, and what it must show.
 fn evidence(name: &str, folder: &str) {
     let temp = tempfile::tempdir().unwrap();
-    let (model, pairs) = (fixture(folder).join("model"), fixture(folder).join("token-pairs.jsonl"));
+    let (model, pairs) = (fixture(folder).join("model"), fixture("identity-rules/token-pairs.jsonl"));
     let ranking = temp.path().join("ranking");
     let words = "sweep --threads 1 --no-floor --model {} --trials {} --edit patch --positions last --metric logit-diff --out {}";
     let said = interp(words, &[&model, &pairs, &ranking]);
     assert_eq!(said.code, 0, "{}", said.err);
     let study = Study::load(&ranking).unwrap();
-    println!("{name}:");
+    let order = study.summary(0, &Bootstrap::default()).unwrap().order;
     let found = significant(&study);
-    let summary = study.summary(0, &Bootstrap::default()).unwrap();
-    for &cell in &found {
-        println!("  {} {:.3}", label(cell), summary.cells[cell].mean);
-    }
-    let others: Vec<usize> = (0..summary.cells.len()).filter(|cell| !found.contains(cell)).collect();
-    let mut sets = vec![("significant".to_owned(), found.clone())];
-    let lowest = stats::lowest_of_layers(&summary.order, &found, |cell| cell / WIDTH);
-    sets.push(("lowest of the layers".to_owned(), lowest));
-    let mut rest: Vec<usize> = summary.order.iter().rev().copied().filter(|cell| others.contains(cell)).collect();
-    rest.sort_by_key(|cell| !found.iter().any(|other| other / WIDTH == cell / WIDTH));
-    rest.truncate(found.len());
-    sets.push(("lowest not significant".to_owned(), rest));
+    assert_eq!(found, order[..found.len()], "the significant heads are the first of the ranking");
+    let others = &order[found.len()..];
+
+    // A layer has only so many heads: with most of it significant, its lowest heads are significant too, and no control.
+    let lowest = |k: usize| stats::lowest_of_layers(&order, &order[..k], |cell| cell / WIDTH);
+    let apart = |k: &usize| lowest(*k).iter().all(|cell| !order[..*k].contains(cell));
+    let half = (1..=found.len()).rev().find(apart).expect("one head has another in its layer");
+    // As many heads that are not significant, the lowest of the same layers first.
+    let mut spared: Vec<usize> = others.iter().rev().copied().collect();
+    spared.sort_by_key(|cell| !found.iter().any(|head| head / WIDTH == cell / WIDTH));
+    spared.truncate(found.len());
+    let mut sets = vec![
+        ("significant".to_owned(), found.clone()),
+        ("others, lowest of the layers first".to_owned(), spared),
+        (format!("first {half}"), order[..half].to_vec()),
+        (format!("lowest {half} of their layers"), lowest(half)),
+    ];
     for draw in 0..DRAWS {
-        sets.push((format!("random-{draw}"), stats::draw(&others, found.len(), draw as u64).unwrap()));
+        sets.push((format!("random-{draw}"), stats::draw(others, found.len(), draw as u64).unwrap()));
     }
-    for positions in ["last", "span:query", "all"] {
-        let out = temp.path().join(positions.replace(':', "-"));
-        println!("  zero at {positions}:");
-        for (name, stats) in ablate(&model, &out, &sets, positions).rows {
-            println!("    {name:24} {:.3} {:?}", stats.mean, stats.ci);
-        }
+    let rows = ablate(&model, &temp.path().join("ablated"), &sets);
+    println!("{name}: significant {}", found.iter().map(|&cell| label(cell)).collect::<Vec<_>>().join(" "));
+    for (row, stats) in &rows {
+        let [low, high] = stats.ci.unwrap();
+        println!("  {row:36} accuracy {:.3} [{low:.3}, {high:.3}]", stats.mean);
     }
+    let costs_more = |heads: usize, control: usize| {
+        let (heads, control) = (&rows[heads], &rows[control]);
+        let apart = heads.1.ci.unwrap()[1] < control.1.ci.unwrap()[0];
+        assert!(apart && control.1.mean - heads.1.mean >= 0.3, "{name}: {heads:?} {control:?}");
+    };
+    // Unedited, significant, others, first half, lowest half, random.
+    costs_more(1, 5);
+    costs_more(1, 2);
+    costs_more(3, 4);
+    assert!(rows[0].1.mean > 0.95, "{:?}", rows[0]);
 }
 
 #[test]
 fn significant_retrieval_heads_carry_the_accuracy() {
     evidence("seed 0", "identity-rules");
+    evidence("seed 1", "identity-rules-seed1");
 }

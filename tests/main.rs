@@ -12,6 +12,7 @@ mod cumulative;
 mod donor;
 mod eval;
 mod export;
+mod findings;
 mod generate;
 mod graft;
 mod hooks;

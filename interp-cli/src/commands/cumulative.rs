@@ -15,7 +15,7 @@ use crate::cli::CumulativeArgs;
 use crate::output::{Exit, Printer, columns};
 
 /// Most lines of the table on the terminal; the files have all.
-const LINES: usize = 16;
+const LINES: usize = 24;
 
 /// Sweeps what is not swept yet, draws the curves, prints.
 pub fn cumulative(args: &CumulativeArgs, printer: &Printer) -> Result<Exit> {

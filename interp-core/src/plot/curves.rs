@@ -66,7 +66,10 @@ pub fn layout(figure: &Curves) -> Scene {
     let ticks = scale.ticks();
     let widest = ticks.iter().map(|&value| font::width(&tick(value, scale.step), SMALL, false)).max().unwrap_or(0);
     let left = MARGIN + 20 + widest + 8;
-    let up = |value: f64| bottom - ((value - scale.low) / (scale.high - scale.low) * f64::from(HIGH)).round() as i32;
+    let up = |value: f64| {
+        let share = (value.clamp(scale.low, scale.high) - scale.low) / (scale.high - scale.low);
+        bottom - (share * f64::from(HIGH)).round() as i32
+    };
     let last = all().map(|point| point.x).fold(0.0f64, f64::max);
     let (x_step, x_end) = if last > 0.0 { (round_step(last), last) } else { (1.0, 1.0) };
     let across = |value: f64| left + 12 + (value / x_end * f64::from(WIDE - 24)).round() as i32;
@@ -130,8 +133,16 @@ struct Scale {
 
 impl Scale {
     fn new<'a>(points: impl Iterator<Item = &'a Point>) -> Self {
-        let ends = points.flat_map(|point| [point.y].into_iter().chain(point.band.into_iter().flatten()));
-        let (low, high) = ends.fold((0.0f64, 0.0f64), |(low, high), value| (low.min(value), high.max(value)));
+        let (mut values, mut bands) = ((0.0f64, 0.0f64), (0.0f64, 0.0f64));
+        let reach = |(low, high): (f64, f64), value: f64| (low.min(value), high.max(value));
+        for point in points {
+            values = reach(values, point.y);
+            bands = point.band.into_iter().flatten().fold(bands, reach);
+        }
+        // A band that hardly leaves the curves' range does not stretch the axis: probabilities end at 0 and 1.
+        let room = (values.1 - values.0) / 20.0;
+        let low = if bands.0 < values.0 - room { bands.0 } else { values.0 };
+        let high = if bands.1 > values.1 + room { bands.1 } else { values.1 };
         let (low, high) = if low == high { (0.0, 1.0) } else { (low, high) };
         let step = round_step(high - low);
         Self { low: (low / step - 1e-9).floor() * step, high: (high / step + 1e-9).ceil() * step, step }
