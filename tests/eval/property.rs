@@ -90,7 +90,8 @@ proptest! {
     ) {
         let (sum, shares) = total(&scores, &weights);
         let there = scores.iter().flatten().count();
-        prop_assert!((shares.iter().sum::<f64>() - if there == 0 { 0.0 } else { 1.0 }).abs() < 1e-12);
+        let whole = f64::from(u8::from(there > 0));
+        prop_assert!((shares.iter().sum::<f64>() - whole).abs() < 1e-12);
         let (low, high) = scores.iter().flatten().fold((1.0f64, 0.0f64), |(l, h), &x| (l.min(x), h.max(x)));
         prop_assert!(there == 0 && sum == 0.0 || (low - 1e-12..=high + 1e-12).contains(&sum));
         prop_assert!(scores.iter().zip(shares).all(|(score, share)| score.is_some() || share == 0.0));

@@ -42,7 +42,7 @@ fn likelihoods_are_those_of_a_full_pass_with_and_without_an_edit() {
                 &decoder,
                 &prompt(&head),
                 &[tail.clone(), tail[..1].to_vec(), vec![]],
-                &set(Positions::Last),
+                &set(Positions::Index(vec![-1])),
                 &donors,
                 &context,
             );
