@@ -6,16 +6,16 @@ use proptest::prelude::*;
 
 use super::sample;
 
-/// Words that say up, and the word that says down instead.
+/// Words that say up, and the word that says down instead, of the same length: a negation is looked for within characters.
 const PAIRS: [(&str, &str); 8] = [
-    ("upregulated", "downregulated"),
-    ("activated", "suppressed"),
+    ("upregulated", "suppressing"),
+    ("activated", "inhibited"),
     ("increases", "decreases"),
-    ("higher", "lower"),
+    ("higher", "lowers"),
     ("induced", "reduced"),
-    ("elevated", "diminished"),
-    ("enhancement", "inhibition"),
-    ("stimulates", "impairs"),
+    ("elevated", "impaired"),
+    ("stimulated", "diminished"),
+    ("promotes", "inhibits"),
 ];
 const FILLERS: [&str; 12] =
     ["hypoxia", "hypoxia pathway", "the", "not", "is", "does not", ".", "muscle", "isn't", "fails to", "!", "without"];

@@ -110,8 +110,8 @@ fn a_line_that_cannot_be_used_is_answered_and_remembered() {
 fn wrong_flags_are_refused_before_anything_is_read() {
     for (flags, message) in [
         (["--verifiers", "V1,V7"], "error: verifier `V7`: no such verifier\n"),
-        (["--weights", "1,2"], "error: weights `1,2`: not four numbers\n"),
-        (["--weights", "0,0,0,0"], "error: weights `0,0,0,0`: weights are 0 or more"),
+        (["--verifier-weights", "1,2"], "error: weights `1,2`: not four numbers\n"),
+        (["--verifier-weights", "0,0,0,0"], "error: weights `0,0,0,0`: weights are 0 or more"),
         (["--extractor", "best"], "error: extractor `best`: no such confidence extractor\n"),
         (["--v4-mode", "new"], "error: V4 mode `new`: no such mode\n"),
     ] {
