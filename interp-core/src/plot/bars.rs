@@ -65,7 +65,7 @@ pub fn layout(figure: &Bars) -> Scene {
     let (low, most) = ends.filter(|x| x.is_finite()).fold((0.0f64, 0.0f64), |(l, h), &x| (l.min(x), h.max(x)));
     let (low, most) = if low == most { (0.0, 1.0) } else { (low, most) };
     let step = round_step(most - low);
-    let (low, most) = ((low / step - 1e-9).floor() * step, (most / step + 1e-9).ceil() * step);
+    let (low, most) = ((low / step + 1e-9).floor() * step, (most / step - 1e-9).ceil() * step);
     let at = |value: f64| left + ((value - low) / (most - low) * f64::from(WIDE)).round() as i32;
     for i in 0..=((most - low) / step).round() as i32 {
         let value = low + f64::from(i) * step;
@@ -103,4 +103,33 @@ pub fn layout(figure: &Bars) -> Scene {
 
 fn color(series: usize) -> Rgb {
     palette::mix(COLORS[series % COLORS.len()], palette::BACKGROUND, 0.25)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plot::scene::Shape;
+
+    #[test]
+    fn the_axis_begins_at_zero_unless_something_is_below() {
+        let figure = |value: f64| Bars {
+            title: "T".into(),
+            subtitle: String::new(),
+            quantity: "q".into(),
+            series: vec!["one".into(), "two".into()],
+            rows: vec![BarRow {
+                label: "r".into(),
+                values: vec![Some(value), None],
+                intervals: vec![Some([0.1, 0.9])],
+            }],
+        };
+        let words = |value: f64| -> Vec<String> {
+            let texts = layout(&figure(value)).shapes.into_iter();
+            texts.filter_map(|shape| if let Shape::Text(text) = shape { Some(text.text) } else { None }).collect()
+        };
+        assert!(words(0.5).iter().all(|word| !word.starts_with('−')), "{:?}", words(0.5));
+        assert!(words(1.0).contains(&"1.00".into()) && !words(1.0).contains(&"1.25".into()));
+        assert!(words(-0.5).iter().any(|word| word.starts_with('−')));
+        assert!(words(f64::NAN).contains(&"–".into()));
+    }
 }
