@@ -110,8 +110,8 @@ fn a_line_that_cannot_be_used_is_answered_and_remembered() {
 fn wrong_flags_are_refused_before_anything_is_read() {
     for (flags, message) in [
         (["--verifiers", "V1,V7"], "error: verifier `V7`: no such verifier\n"),
-        (["--weights", "1,2"], "error: weights `1,2`: not four numbers\n"),
-        (["--weights", "0,0,0,0"], "error: weights `0,0,0,0`: weights are 0 or more"),
+        (["--verifier-weights", "1,2"], "error: weights `1,2`: not four numbers\n"),
+        (["--verifier-weights", "0,0,0,0"], "error: weights `0,0,0,0`: weights are 0 or more"),
         (["--extractor", "best"], "error: extractor `best`: no such confidence extractor\n"),
         (["--v4-mode", "new"], "error: V4 mode `new`: no such mode\n"),
     ] {
@@ -169,4 +169,37 @@ fn a_streamed_sample_takes_less_than_a_millisecond() {
     println!("one streamed sample: {:.0?} (median), {:.0?} (95 %)", times[1000], times[1900]);
     assert_eq!(stream.end(), Some(0));
     assert!(times[1000] < Duration::from_millis(1), "{:?}", times[1000]);
+}
+
+/// Runs the recipe's reward functions as TRL calls them.
+const RECIPE: &str = r#"
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from rewards import Verifiers
+verifiers = Verifiers(sys.argv[2])
+truth = json.dumps({"pathway": "HALLMARK_HYPOXIA", "direction": "UP", "expected_confidence": "high"})
+batch = {"prompts": ["?", "?"], "ground_truth": [truth, truth], "question_type": ["direction", "direction"],
+         "applicable_verifiers": ['["V1", "V4"]', '["V4"]'], "trainer_state": None}
+completions = [[{"role": "assistant", "content": "The hypoxia pathway is upregulated. Confidence: 90%"}], "down. Confidence: 90%"]
+rewards = {f.__name__: f(completions=completions, **batch) for f in verifiers.functions()}
+print(json.dumps([rewards, verifiers.weights, verifiers.close()]))
+"#;
+
+#[test]
+fn the_recipe_gives_trl_these_rewards() {
+    let recipes = crate::common::fixture("recipes");
+    let mut python = std::process::Command::new("python3");
+    python.arg("-c").arg(RECIPE).arg(&recipes).arg(env!("CARGO_BIN_EXE_interp")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let Ok(output) = python.output() else {
+        println!("SKIPPED: there is no python3");
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (v1, right) = (0.8 + 0.2 * 0.75, 1.0 - (0.9f64 - 1.0).abs() * 2.0);
+    assert_eq!(found[0]["reward_V1"], json!([v1, null]));
+    assert_eq!(found[0]["reward_V2"], json!([null, null]));
+    // The second says nothing of the pathway: V1 gives it 0.3, so confidence should be 0.
+    assert_eq!(found[0]["reward_V4"], json!([right, 0.2]));
+    assert_eq!((&found[1], &found[2]), (&json!([0.3, 0.15, 0.1, 0.45]), &json!(0)));
 }

@@ -87,7 +87,7 @@ fn choices(dir: &TempDir, n: usize) -> PathBuf {
 fn choices_are_answered_and_an_edit_takes_the_answers_away() {
     let dir = tempfile::tempdir().unwrap();
     let (questions, out) = (choices(&dir, 40), dir.path().join("out"));
-    let words = "eval choice --model {} --questions {} --out {} --json --edit zero --heads L0.H1,L0.H2 --positions span:separator";
+    let words = "eval choice --model {} --questions {} --out {} --json --edit zero --layers 2..3";
     let said = interp(words, &[&model(), &questions, &out]);
     assert_eq!(said.code, 0, "{}", said.err);
     let found: Value = serde_json::from_str(&said.out).unwrap();

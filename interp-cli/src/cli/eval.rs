@@ -42,7 +42,7 @@ pub struct ScoreArgs {
     pub metrics: Option<PathBuf>,
     /// Weights of V1,V2,V3,V4 that rewards are composed with
     #[arg(long, value_name = "W,W,W,W", default_value = "0.35,0.30,0.15,0.20")]
-    pub weights: String,
+    pub verifier_weights: String,
     /// Folder for figures and tables
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -60,7 +60,7 @@ pub struct VerifierArgs {
     pub verifiers: String,
     /// Weights of V1,V2,V3,V4; `training` for those of the released training, 0.30,0.15,0.10,0.45
     #[arg(long, value_name = "W,W,W,W", default_value = "0.35,0.30,0.15,0.20")]
-    pub weights: String,
+    pub verifier_weights: String,
     /// What reads a text's confidence: built-in (BioRLHF's own), or bioeval-like (in BioEval's spirit, with our word lists)
     #[arg(long, default_value = "built-in")]
     pub extractor: String,

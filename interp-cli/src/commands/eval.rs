@@ -35,7 +35,7 @@ pub fn eval(args: &EvalArgs, printer: &Printer) -> Result<Exit> {
 
 /// The composer that was typed.
 fn composer(args: &VerifierArgs) -> Result<Composer> {
-    let mut composer = Composer::new(weights(&args.weights)?, &list::<Verifier>(&args.verifiers)?)?;
+    let mut composer = Composer::new(weights(&args.verifier_weights)?, &list::<Verifier>(&args.verifiers)?)?;
     composer.extractor = args.extractor.parse()?;
     composer.mode = args.v4_mode.parse()?;
     Ok(composer)

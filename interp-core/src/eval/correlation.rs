@@ -18,7 +18,8 @@ pub fn correlation(one: &[f64], other: &[f64]) -> Option<f64> {
         |a: &[f64], b: &[f64]| in_order(&a.iter().zip(b).map(|(a, b)| a * b).collect::<Vec<f64>>()) * scale;
     let (sd_one, sd_other) = (covariance(&one, &one).sqrt(), covariance(&other, &other).sqrt());
     let r = covariance(&one, &other) / sd_one / sd_other;
-    r.is_finite().then(|| r.clamp(-1.0, 1.0))
+    let known = r.is_finite() && sd_one.is_finite() && sd_other.is_finite();
+    known.then(|| r.clamp(-1.0, 1.0))
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 
 use serde_json::{Map, Value};
 
+/// A field, and what is wrong with it.
+type Wrong = (String, String);
+
 /// What is known of the right answer. A field that is absent, null or empty is `None` or empty here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GroundTruth {
@@ -43,7 +46,7 @@ pub struct BioContext {
 
 impl GroundTruth {
     /// Reads the object, or a string that holds one. Errs with what is wrong with which field.
-    pub fn from_value(value: &Value) -> Result<Self, (String, String)> {
+    pub fn from_value(value: &Value) -> Result<Self, Wrong> {
         let parsed;
         let map = match value {
             Value::Object(map) => map,
@@ -96,7 +99,7 @@ impl GroundTruth {
     }
 }
 
-fn directions(map: &Map<String, Value>) -> Result<Option<Vec<(String, String)>>, (String, String)> {
+fn directions(map: &Map<String, Value>) -> Result<Option<Vec<(String, String)>>, Wrong> {
     let Some(value) = map.get("tissue_directions").filter(|value| !value.is_null()) else { return Ok(None) };
     let tissues = value.as_object().ok_or_else(|| wrong("tissue_directions", "an object", value))?;
     let pair = |(tissue, way): (&String, &Value)| match way {
@@ -106,7 +109,7 @@ fn directions(map: &Map<String, Value>) -> Result<Option<Vec<(String, String)>>,
     tissues.iter().map(pair).collect::<Result<_, _>>().map(Some)
 }
 
-fn contexts(map: &Map<String, Value>) -> Result<Option<Vec<BioContext>>, (String, String)> {
+fn contexts(map: &Map<String, Value>) -> Result<Option<Vec<BioContext>>, Wrong> {
     let Some(value) = map.get("contexts").filter(|value| !value.is_null()) else { return Ok(None) };
     let contexts = value.as_object().ok_or_else(|| wrong("contexts", "an object", value))?;
     let one = |(name, context): (&String, &Value)| {
@@ -118,7 +121,7 @@ fn contexts(map: &Map<String, Value>) -> Result<Option<Vec<BioContext>>, (String
 }
 
 /// A list as texts: numbers are spelled out, empty entries left out; what is no list counts as none.
-fn texts(map: &Map<String, Value>, name: &str) -> Result<Vec<String>, (String, String)> {
+fn texts(map: &Map<String, Value>, name: &str) -> Result<Vec<String>, Wrong> {
     let Some(Value::Array(list)) = map.get(name) else { return Ok(Vec::new()) };
     let text = |value: &Value| match value {
         Value::Null | Value::Bool(false) => None,
@@ -129,7 +132,7 @@ fn texts(map: &Map<String, Value>, name: &str) -> Result<Vec<String>, (String, S
     list.iter().filter_map(text).collect()
 }
 
-fn wrong(name: &str, must: &str, found: &Value) -> (String, String) {
+fn wrong(name: &str, must: &str, found: &Value) -> Wrong {
     (format!("ground_truth.{name}"), format!("must be {must}, found {}", kind(found)))
 }
 

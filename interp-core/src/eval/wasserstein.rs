@@ -52,7 +52,7 @@ mod tests {
     fn known_distances() {
         let known = |one: &[f64], other: &[f64]| wasserstein(one, other).unwrap();
         assert!((known(&[0.0, 0.0, 1.0], &[0.0, 0.5, 1.0]) - 1.0 / 6.0).abs() < 1e-15);
-        assert_eq!(known(&[0.0, 1.0], &[0.25, 0.25, 1.0]), 0.25);
+        assert!((known(&[0.0, 1.0], &[0.25, 0.25, 1.0]) - 0.25).abs() < 1e-15);
         assert_eq!(known(&[3.0, 1.0], &[1.0, 3.0]), 0.0);
         assert_eq!(wasserstein(&[], &[1.0]), None);
         assert_eq!(wasserstein(&[f64::NAN], &[1.0]), None);

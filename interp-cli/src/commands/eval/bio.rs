@@ -35,6 +35,7 @@ pub fn bio(args: &BioArgs, printer: &Printer) -> Result<Exit> {
     };
     let unedited = evaluation(&plain);
     let found = summary(&unedited.samples);
+    folder::begin(&args.out)?;
     put(&args.out, &settings, &unedited, &plain)?;
     let mut text = tables(&unedited, &found);
     if let Some(texts) = &edited {
@@ -57,7 +58,7 @@ fn answers(
 ) -> Result<(Value, Vec<String>, Option<Vec<String>>)> {
     let verifiers = json!({
         "verifiers": args.verifiers.verifiers,
-        "weights": args.verifiers.weights,
+        "weights": args.verifiers.verifier_weights,
         "extractor": args.verifiers.extractor,
         "v4_mode": args.verifiers.v4_mode,
     });

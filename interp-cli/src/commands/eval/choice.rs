@@ -45,6 +45,7 @@ pub fn choice(args: &ChoiceArgs, printer: &Printer) -> Result<Exit> {
     };
     let plain = asked(false)?;
     let found = summary(&plain);
+    folder::begin(&args.out)?;
     put(&args.out, &settings, &questions, &plain)?;
     let mut text = table(&found);
     if runner.has_edit() {

@@ -12,8 +12,9 @@ use interp_core::plot::{self, Bar, BarGroup, Bars, Reliability, ReliabilityBin, 
 
 /// Most panels of one figure of distributions.
 const PANELS: usize = 24;
-/// Answers that get a bar each; more are gathered in as many ranges.
+/// Most answers that get a bar each, and ranges that more are gathered in.
 const ANSWERS: usize = 11;
+const RANGES: usize = 10;
 
 /// A folder that is there, or is made now.
 pub fn folder(out: &Path) -> Result<()> {
@@ -108,7 +109,7 @@ fn histograms(group: &Group) -> (Vec<String>, [Vec<f64>; 2]) {
     let high = group.truth.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let whole = group.truth.iter().all(|x| x.fract() == 0.0);
     let each = whole && high - low < ANSWERS as f64;
-    let n = if each { (high - low) as usize + 1 } else { ANSWERS };
+    let n = if each { (high - low) as usize + 1 } else { RANGES };
     let width = if each { 1.0 } else { (high - low) / n as f64 };
     let place = |x: f64| match each {
         true => (x.clamp(low, high) - low).round() as usize,
@@ -121,7 +122,8 @@ fn histograms(group: &Group) -> (Vec<String>, [Vec<f64>; 2]) {
     };
     let label = |i: usize| match each {
         true => format!("{}", low + i as f64),
-        false => format!("{:.3}", low + i as f64 * width).trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false if width >= 1.0 => format!("{:.0}", low + i as f64 * width),
+        false => format!("{:.2}", low + i as f64 * width),
     };
     ((0..n).map(label).collect(), [shares(&group.truth), shares(&group.predicted)])
 }

@@ -23,15 +23,17 @@ pub fn check(out: &Path) -> Result<()> {
         let hint = Some("give a new or an empty folder".into());
         return Err(Error::File { path: out.into(), problem, hint }.into());
     }
-    if ours {
-        // What an earlier run left must not pass for a part of this one.
-        for name in ["run.json", "paired.json", "paired.csv", "paired.svg", "paired.png"] {
-            let _ = fs::remove_file(out.join(name));
-        }
-        let edited = out.join("edited");
-        if edited.is_dir() {
-            fs::remove_dir_all(&edited).map_err(Error::io("write", &edited))?;
-        }
+    Ok(())
+}
+
+/// Takes away what an earlier run left and must not pass for a part of this one. Called when there is something to write.
+pub fn begin(out: &Path) -> Result<()> {
+    for name in ["run.json", "paired.json", "paired.csv", "paired.svg", "paired.png"] {
+        let _ = fs::remove_file(out.join(name));
+    }
+    let edited = out.join("edited");
+    if edited.is_dir() {
+        fs::remove_dir_all(&edited).map_err(Error::io("write", &edited))?;
     }
     Ok(())
 }

@@ -51,6 +51,7 @@ pub fn socrates(args: &SocratesArgs, printer: &Printer) -> Result<Exit> {
     let rows = predictions(&ids, &questions, &plain);
     let found = metrics(&rows);
     super::notes(printer, &notes(&found));
+    folder::begin(&args.out)?;
     put(&args.out, &settings, &rows, &found)?;
     let mut text = tables(&rows, &found);
     if let Some(texts) = &edited {

@@ -111,8 +111,8 @@ impl Evaluation {
             let claimed = bins.get(i).unwrap_or(&Value::Null);
             check.numbers(&format!("calibration.reliability_bins[{i}]"), claimed, bin_fields(bin).into_iter());
         }
-        for i in calibration.bins.len()..bins.len() {
-            check.value(format!("calibration.reliability_bins[{i}]"), &bins[i], Value::Null);
+        for (i, bin) in bins.iter().enumerate().skip(calibration.bins.len()) {
+            check.value(format!("calibration.reliability_bins[{i}]"), bin, Value::Null);
         }
         for (index, sample) in self.samples.iter().enumerate() {
             let found = sample.recomposed(weights);

@@ -16,7 +16,7 @@ use crate::output::{columns, number};
 
 /// Reads, computes and compares.
 pub fn score(args: &ScoreArgs, value: &Value) -> Result<Scored> {
-    let weights = weights(&args.weights)?;
+    let weights = weights(&args.verifier_weights)?;
     let evaluation = Evaluation::from_json(&args.file, value)?;
     let check = evaluation.check(&args.file, value, &weights)?;
     let (summary, v4) = (summary(&evaluation.samples), V4Check::of(&evaluation.samples));
