@@ -30,7 +30,8 @@ impl Study {
     pub fn delta_kind(&self, metric: usize) -> String {
         let sweep = &self.run["spec"]["sweep"];
         let edit = sweep["edit"].as_str().map(|edit| edit.split(':').next().unwrap_or(edit));
-        kind(edit, sweep["source_model"].is_string(), &self.layout.metrics[metric])
+        // A donor that turned out to be the edited model itself is none, and the spec has no `source` then.
+        kind(edit, self.run["spec"]["source"].is_object(), &self.layout.metrics[metric])
     }
 
     /// T of causal mediation scores; `None` for every other δ.

@@ -92,7 +92,9 @@ pub fn threshold(test: &FamilyTest) -> Value {
 /// What the run says of itself under a key of the head.
 fn said(study: &Study, key: &str) -> Option<Value> {
     let (spec, sweep) = (&study.run["spec"], &study.run["spec"]["sweep"]);
-    let mut value = [&spec[key], &study.run[key], &sweep[key]].into_iter().find(|value| !value.is_null()).cloned();
+    // What was typed of models is not what they are.
+    let typed = if BEHIND.contains(&key) { &sweep[key] } else { &Value::Null };
+    let mut value = [&spec[key], &study.run[key], typed].into_iter().find(|value| !value.is_null()).cloned();
     match (key, &mut value) {
         ("model" | "source_model", Some(Value::Object(model))) => {
             model.retain(|key, _| OF_MODEL.contains(&key.as_str()))
