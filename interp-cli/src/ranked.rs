@@ -182,6 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn retrieval_scores_rank_heads_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("retrieval_heads.json");
+        fs::write(&file, r#"{"0-0":[0.5,0.0],"0-1":[1.0,0.5],"1-0":[0.0,0.0],"1-1":[0.25,0.25]}"#).unwrap();
+        let heads = |text: &str| Chosen::read(text, None).unwrap().heads;
+        for by in [file.as_path(), dir.path()] {
+            let chosen = Chosen::read("top:2", Some(by)).unwrap();
+            assert_eq!(chosen.heads, heads("L0.H1,L0.H0"), "of equal scores the lower layer");
+            assert_eq!((chosen.weights, chosen.axis), (vec![0.75, 0.25], Some(HeadAxis::Query)));
+        }
+        assert_eq!(Chosen::read("L1.H1", Some(&file)).unwrap().weights, [0.25]);
+        for (text, problem) in
+            [("top:5", "2 trials of 4 heads"), ("top:0", "4 heads"), ("L2.H0", "2 layers of 2 heads")]
+        {
+            let error = Chosen::read(text, Some(&file)).unwrap_err().to_string();
+            assert!(error.ends_with(problem), "{error}");
+        }
+        assert!(Chosen::read("significant", Some(&file)).unwrap_err().to_string().ends_with("and no test of them"));
+    }
+
+    #[test]
     fn ranked_query_heads_become_the_key_value_heads_they_read() {
         // 8 query heads on 2 key-value heads, 4 layers.
         let config = include_bytes!("../../fixtures/identity-rules/model/config.json");
