@@ -54,7 +54,7 @@ fn effects(decoder: &Decoder, sweep: &Sweep, trial: &Trial) -> (Vec<Vec<f64>>, V
 /// A word's code: a row of the Hadamard matrix of order 16, or its negative.
 fn code(token: i64) -> [f64; 16] {
     let word = usize::try_from(token - 4).unwrap();
-    let sign = |i: usize| if (i & (word % 16)).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = |i: usize| if (i & (word % 16)).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
     std::array::from_fn(|i| if word < 16 { sign(i) } else { -sign(i) })
 }
 
