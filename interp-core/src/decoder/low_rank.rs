@@ -106,12 +106,10 @@ impl LowRank {
         let mut delta = self.delta.to(weight.kind(), weight.device());
         if let Some(mask) = &self.mask {
             let factors = |side, width| mask.of_all_rows(side, width).map(|factors| factors.to_kind(weight.kind()));
-            if let Some(factors) = factors(Side::In, delta.a.size()[1]) {
-                delta.a = delta.a * factors;
-            }
-            if let Some(factors) = factors(Side::Out, delta.b.size()[0]) {
-                delta.b = delta.b * factors.unsqueeze(1);
-            }
+            // Products, not in place: the tensors are shared with the adapter.
+            let a = factors(Side::In, delta.a.size()[1]).map(|factors| &delta.a * factors);
+            let b = factors(Side::Out, delta.b.size()[0]).map(|factors| &delta.b * factors.unsqueeze(1));
+            (delta.a, delta.b) = (a.unwrap_or(delta.a), b.unwrap_or(delta.b));
         }
         delta.merged(weight)
     }

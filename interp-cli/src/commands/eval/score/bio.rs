@@ -130,6 +130,7 @@ fn v4_line(v4: &V4Check) -> String {
         behaviour.0,
         behaviour.1
     );
-    let why = if v4.rule == V4Rule::Unknown { "; another V4 made this file" } else { "" };
+    let other = v4.rule == V4Rule::Unknown && aware.1 > 0;
+    let why = if other { "; another V4 made this file" } else { "" };
     format!("V4 again from confidence and V1: {counts}{why}\n")
 }
