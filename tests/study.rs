@@ -119,7 +119,7 @@ fn three_stages_are_three_sweeps_that_share_their_prompts() {
         table["cells"].as_array().unwrap().iter().filter(|line| line["stage"] == "retrieval").collect();
     assert!(retrieval.iter().take(3).all(|line| line["layer"] == 2), "{retrieval:?}");
     let csv = fs::read_to_string(out.join("study.csv")).unwrap();
-    assert!(csv.starts_with("stage,metric,layer,head,kv_head,label,mean,"), "{csv}");
+    assert!(csv.starts_with("stage,metric,delta_kind,layer,head,kv_head,label,mean,"), "{csv}");
     assert_eq!(csv.lines().count(), 1 + table["cells"].as_array().unwrap().len());
     let svg = fs::read_to_string(out.join("study.svg")).unwrap();
     assert!(STAGES.iter().all(|(stage, ..)| svg.contains(stage)) && out.join("study.png").is_file());

@@ -89,9 +89,12 @@ fn socrates_metrics_recompute_to_the_last_digit() {
     assert_eq!((found.ref_conditions, (found.ref_range.unwrap() * 1e6).round()), (22, 281_436.0));
     println!("w1_ref_range {:?}, uniform guessing {:?}", found.ref_range, found.uniform);
     let clean = metrics(&cleaned(&rows));
-    let digits = |x: Option<f64>| (x.unwrap() * 1e10).round();
     assert_eq!(clean.n, 86);
-    assert_eq!([clean.mae, clean.rmse, clean.correlation].map(digits), [14883720930.0, 22874785549.0, 2732474915.0]);
+    // The report has ten digits, some rounded and some cut off.
+    for (found, published) in [(clean.mae, 1.4883720930), (clean.rmse, 2.2874785549), (clean.correlation, 0.2732474915)]
+    {
+        assert!((found.unwrap() - published).abs() < 1e-10, "{found:?} {published}");
+    }
 }
 
 #[test]
@@ -110,12 +113,15 @@ fn the_command_prints_the_cards_headline_and_ends_with_yes() {
         "V4 again from confidence and V1: 96 of 96 by V1 (rule: current), 9 of 9 by behaviour",
         "no difference",
     ] {
-        assert!(said.out.contains(line), "{line}\n{}", said.out);
+        // However wide the columns are.
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&said.out).contains(&words(line)), "{line}\n{}", said.out);
     }
     assert!(said.err.contains("note: the card exchanges V1 and V2"), "{}", said.err);
     let Some(path) = shared("socrates/evaluation_predictions_proper_100.json") else { return };
     let said = interp("eval score {}", &[&path]);
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
-    assert!(said.out.contains("w1_self_minmax           0.081089"), "{}", said.out);
+    let line = said.out.lines().find(|line| line.trim_start().starts_with("w1_self_minmax")).expect("the distance");
+    assert!(line.contains("0.081089"), "{}", said.out);
     assert!(said.err.contains("compared with the metrics in "), "{}", said.err);
 }
