@@ -9,7 +9,9 @@ use interp_core::site::{Positions, Site};
 use interp_core::sweep::{Grid, Models, Sweep};
 use interp_core::trial::Trial;
 
-use crate::common::{fixture, load, trials};
+use serde_json::{Value, json};
+
+use crate::common::{fixture, interp, load, trials};
 
 const N_HEADS: usize = 4;
 /// `rms_norm_eps` and the width that its mean is over.
@@ -185,5 +187,19 @@ fn signs_and_directions_are_those_of_the_weights() {
         for head in [1, 2, 3] {
             assert!((aba[cell(2, head)] - abb[cell(2, head)]).abs() > 0.1, "{} L2.H{head}", pair[0].id);
         }
+    }
+}
+
+#[test]
+fn the_study_names_the_head_of_each_stage_and_no_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let words = "study symbolic --threads 1 --no-floor --dtype f64 --shots 4 --draws 20 --json --model {} --out {}";
+    let said = interp(words, &[&fixture("constructed/symmetric"), &temp.path().join("study")]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let found: Value = serde_json::from_str(&said.out).unwrap();
+    for (stage, head) in [("symbol-abstraction", "L0.H2"), ("symbolic-induction", "L1.H0"), ("retrieval", "L2.H2")] {
+        let stage = &found["stages"][stage];
+        assert_eq!((&stage["n_significant"], &stage["heads"][0]["label"]), (&json!(1), &json!(head)), "{stage:#}");
+        assert_eq!(stage["heads"][0]["significant"], json!(true));
     }
 }

@@ -6,8 +6,6 @@ use std::path::Path;
 use interp_core::export::Study;
 use interp_core::site::HeadRef;
 use interp_core::stats::{self, Bootstrap, CellStats};
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::common::{fixture, interp};
@@ -18,41 +16,11 @@ const DRAWS: usize = 20;
 /// Heads per layer.
 const WIDTH: usize = 8;
 
-/// Which cells a folder's own test takes: the largest mean over cells under flipped signs of clusters, 5 % family-wise, one
-/// side. In one place, and the same as `significance.py` beside the checkpoint has it.
+/// The cells that a folder's own test takes, largest mean first.
 fn significant(study: &Study) -> Vec<usize> {
-    let (rows, mut labels) = (&study.cells[0], Vec::new());
-    let mut clusters: Vec<(Vec<f64>, f64)> = Vec::new();
-    for (cells, trial) in rows.iter().zip(&study.rows) {
-        let label = study.trials[*trial].cluster.clone().expect("these trials name their draw");
-        let place = labels.iter().position(|known| *known == label).unwrap_or_else(|| {
-            labels.push(label);
-            clusters.push((vec![0.0; cells.len()], 0.0));
-            clusters.len() - 1
-        });
-        clusters[place].0.iter_mut().zip(cells).for_each(|(sum, &x)| *sum += f64::from(x));
-        clusters[place].1 += 1.0;
-    }
-    let mean = |signs: &[f64]| -> Vec<f64> {
-        let n = clusters.len() as f64;
-        let of = |cell: usize| {
-            clusters.iter().zip(signs).map(|((sum, size), sign)| sign * sum[cell] / size).sum::<f64>() / n
-        };
-        (0..rows[0].len()).map(of).collect()
-    };
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut largest: Vec<f64> = (0..5000)
-        .map(|_| {
-            let signs: Vec<f64> = clusters.iter().map(|_| if rng.random::<bool>() { 1.0 } else { -1.0 }).collect();
-            mean(&signs).into_iter().fold(f64::MIN, f64::max)
-        })
-        .collect();
-    largest.sort_unstable_by(f64::total_cmp);
-    let tau = largest[(0.95 * 4999.0f64).ceil() as usize];
-    let means = mean(&vec![1.0; clusters.len()]);
-    let mut found: Vec<usize> = (0..means.len()).filter(|&cell| means[cell] > tau).collect();
-    found.sort_by(|&a, &b| means[b].total_cmp(&means[a]));
-    found
+    let summary = study.summary(0, &Bootstrap::default()).unwrap();
+    let found = summary.test.significant.expect("100 clusters are enough for a test");
+    summary.order.into_iter().filter(|&cell| found[cell]).collect()
 }
 
 fn label(cell: usize) -> String {

@@ -109,6 +109,7 @@ impl Model {
             let bytes = merges.bytes(&self.checkpoint) as f64 / 1e9;
             printer.talk(&format!("merging: a second copy of the weights that change, {bytes:.2} GB"));
         }
+        memory::give_back_freed();
         let decoder = Decoder::load_merged(&self.checkpoint, merges, self.devices.clone(), self.precision, waves)
             .with_context(|| format!("loading {}", self.name()))?;
         memory::keep_freed();
