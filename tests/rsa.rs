@@ -300,5 +300,5 @@ fn each_mistake_has_its_message() {
     std::fs::create_dir(&out).unwrap();
     std::fs::write(out.join("mine.txt"), "x").unwrap();
     let said = run(pairs, &out);
-    assert!(said.err.contains("not empty and not a folder of interp rsa"), "{}", said.err);
+    assert!(said.err.contains("not empty\nhint: give a new or an empty folder"), "{}", said.err);
 }

@@ -13,13 +13,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Errs unless the folder is new or empty, or one that `interp COMMAND` made, which has its `COMMAND.json`. Makes nothing.
-    pub fn check(path: &Path, command: &str) -> Result<Self> {
-        let taken = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-        if path.is_file() || taken && !path.join(format!("{command}.json")).is_file() {
-            let problem = format!("not empty and not a folder of interp {command}");
-            let hint = Some("give a new or an empty folder".into());
-            return Err(Error::File { path: path.into(), problem, hint });
+    /// Errs unless the folder is new or empty: what is there already must neither be lost nor pass for a part of this
+    /// result. Makes nothing.
+    pub fn check(path: &Path) -> Result<Self> {
+        if path.is_file() || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+            let hint = Some("give a new or an empty folder, or remove this one".into());
+            return Err(Error::File { path: path.into(), problem: "not empty".into(), hint });
         }
         Ok(Self { path: path.into() })
     }

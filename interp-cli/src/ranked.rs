@@ -33,6 +33,8 @@ pub struct Chosen {
     pub weights: Vec<f64>,
     /// Which heads of the ranking were counted.
     pub axis: Option<HeadAxis>,
+    /// Layers (at least) and heads per layer of the model that was ranked.
+    pub grid: Option<(usize, usize)>,
 }
 
 impl FromStr for Choice {
@@ -65,7 +67,7 @@ impl Chosen {
                 let hint = Some("add --ranked-by DIR, the folder of a sweep over layers and heads".into());
                 return Err(Error::Selector { what: "heads", value: text.into(), problem, hint }.into());
             };
-            return Ok(Self { weights: vec![1.0; heads.len()], heads, axis: None });
+            return Ok(Self { weights: vec![1.0; heads.len()], heads, axis: None, grid: None });
         };
         if let Some(file) = scores_file(dir) {
             return Self::of_retrieval(choice, &file);
@@ -79,7 +81,7 @@ impl Chosen {
         };
         let cells = study.cells_of_heads(0, &heads)?;
         let weights = cells.into_iter().map(|cell| summary.cells[cell].mean).collect();
-        Ok(Self { heads, weights, axis: study.layout.head_axis })
+        Ok(Self { heads, weights, axis: study.layout.head_axis, grid: Some(study.head_grid()?) })
     }
 
     /// Heads by their mean retrieval scores.
@@ -109,12 +111,13 @@ impl Chosen {
             return Err(refuse(head.to_string(), problem, "layers and heads count from 0"));
         }
         let weights = heads.iter().map(|head| means[head.layer * n_heads + head.head]).collect();
-        Ok(Self { heads, weights, axis: Some(HeadAxis::Query) })
+        Ok(Self { heads, weights, axis: Some(HeadAxis::Query), grid: Some((n_layers, n_heads)) })
     }
 
     /// The same heads on another axis of heads: where query heads were ranked and a site has key-value heads, the ones that they
-    /// read. Errs for a head that the model does not have.
+    /// read. Errs for a head that the model does not have, and for a ranking of a model of another shape.
     pub fn on_axis(mut self, axis: HeadAxis, config: &ModelConfig) -> Result<Self> {
+        check_grid(self.grid, self.axis, config)?;
         let group = config.n_heads / config.n_kv_heads;
         match (self.axis, axis) {
             (Some(HeadAxis::Query), HeadAxis::Kv) => self.heads.iter_mut().for_each(|head| head.head /= group),
@@ -134,6 +137,21 @@ impl Chosen {
         }
         Ok(self)
     }
+}
+
+/// Errs when heads were ranked in a model of another shape: its heads are not this model's.
+pub fn check_grid(grid: Option<(usize, usize)>, axis: Option<HeadAxis>, config: &ModelConfig) -> Result<()> {
+    let (Some((layers, heads)), Some(axis)) = (grid, axis) else { return Ok(()) };
+    let n = if axis == HeadAxis::Kv { config.n_kv_heads } else { config.n_heads };
+    if heads == n && layers <= config.n_layers {
+        return Ok(());
+    }
+    let (axis, n_layers) = (axis.name(), config.n_layers);
+    let problem = format!(
+        "has {heads} {axis} heads a layer in {layers} layers or more, the model {n} in {n_layers}: it is of another model"
+    );
+    let hint = Some("rank by a sweep of this model".into());
+    Err(Error::Selector { what: "--ranked-by", value: "ranking".into(), problem, hint }.into())
 }
 
 /// The heads that `delta.json` calls significant, the largest effect first.
@@ -174,7 +192,7 @@ mod tests {
             assert!(text.parse::<Choice>().is_err(), "{text}");
         }
         let named = Chosen::read("L2.H6", None).unwrap();
-        assert_eq!(named, Chosen { heads: vec![head(2, 6)], weights: vec![1.0], axis: None });
+        assert_eq!(named, Chosen { heads: vec![head(2, 6)], weights: vec![1.0], axis: None, grid: None });
         assert_eq!(
             Chosen::read("top:2", None).unwrap_err().to_string(),
             "heads `top:2`: there is nothing to choose them by"
@@ -220,5 +238,8 @@ mod tests {
         let error = on(None, "L2.H2", kv).unwrap_err().to_string();
         assert_eq!(error, "head `L2.H2`: the model has layers 0..4 with kv heads 0..2");
         assert!(on(None, "L4.H0", query).is_err());
+        let other = Chosen { grid: Some((3, 6)), ..chosen(Some(query), "L2.H1") }.on_axis(query, &config).unwrap_err();
+        assert!(other.to_string().ends_with("the model 8 in 4: it is of another model"), "{other}");
+        assert!(Chosen { grid: Some((3, 8)), ..chosen(Some(query), "L2.H1") }.on_axis(query, &config).is_ok());
     }
 }

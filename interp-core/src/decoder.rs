@@ -41,7 +41,7 @@ use crate::hooks::{Hooks, grow, rows, tap};
 use crate::site::{HookPoint, Site};
 
 /// Rows of the unembedding converted and multiplied at a time, so that full logits need no second copy of it.
-const UNEMBED_ROWS: i64 = 16_384;
+const UNEMBED_ROWS: i64 = 4096;
 
 /// A decoder-only transformer with its weights, and with the adapters that are active beside them. Passes take `&self` and leave
 /// nothing behind.

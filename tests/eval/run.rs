@@ -114,10 +114,15 @@ fn choices_are_answered_and_an_edit_takes_the_answers_away() {
     for name in ["paired.csv", "paired.svg", "paired.png", "reliability.svg", "samples.jsonl", "run.json"] {
         assert!(out.join(name).is_file(), "{name}");
     }
-    // The same without the edit leaves no edited numbers behind.
-    let said = interp("eval choice --model {} --questions {} --out {}", &[&model(), &questions, &out]);
-    assert_eq!((said.code, out.join("edited").exists(), out.join("paired.json").exists()), (0, false, false));
-    assert!(said.err.contains("accuracy") && said.out.trim_end().ends_with("out"), "{}{}", said.err, said.out);
+    // What is there is left alone, whoever made it.
+    let again = "eval choice --model {} --questions {} --out {}";
+    let said = interp(again, &[&model(), &questions, &out]);
+    assert_eq!((said.code, read(&out.join("paired.json"))), (2, paired), "{}", said.err);
+    assert!(said.err.contains("not empty\nhint: "), "{}", said.err);
+    let plain = dir.path().join("plain");
+    let said = interp(again, &[&model(), &questions, &plain]);
+    assert_eq!((said.code, plain.join("edited").exists(), plain.join("paired.json").exists()), (0, false, false));
+    assert!(said.err.contains("accuracy") && said.out.trim_end().ends_with("plain"), "{}{}", said.err, said.out);
 }
 
 #[test]
@@ -129,7 +134,9 @@ fn choices_that_are_none_are_refused_by_line() {
         ("answer", json!(2), ":1: field `answer`: 2 is no choice"),
         ("answer", json!("ho"), ":1: field `answer`: \"ho\" is no choice"),
         ("choices", json!(["hi", "hi"]), ":1: field `choices`: \"hi\" stands twice"),
-        ("choices", json!([]), ":1: field `choices`: has no answer, or an empty one"),
+        ("choices", json!([]), ":1: field `choices`: has fewer than two answers, or an empty one"),
+        ("choices", json!(["hi"]), ":1: field `choices`: has fewer than two answers, or an empty one"),
+        ("clustr", json!("c1"), ":1: field `clustr`: is no field of a question"),
         ("choices", json!([1, 2]), ":1: field `choices`: must be a list of strings"),
         ("prompt", Value::Null, ":1: field `prompt`: "),
     ] {
@@ -186,6 +193,7 @@ fn completions_made_elsewhere_are_scored_and_score_confirms_the_file() {
     let found: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(found["baseline_comparison"]["sft_mean_reward"], file["grpo"]["mean_reward"]);
 
+    let new = dir.path().join("new");
     for (lines, message) in [
         ([line(0), line(1), line(1)].concat(), "id \"q1\" stands twice, at line 2 and at line 3"),
         (line(0), "2 of 3 questions have no completion, the first is \"q1\""),
@@ -194,10 +202,10 @@ fn completions_made_elsewhere_are_scored_and_score_confirms_the_file() {
         ("".into(), "the file is empty"),
     ] {
         fs::write(&completions, lines).unwrap();
-        let said = interp("eval bio --questions {} --completions {} --out {}", &[&questions, &completions, &next]);
+        let said = interp("eval bio --questions {} --completions {} --out {}", &[&questions, &completions, &new]);
         assert!(said.code == 2 && said.err.contains(message) && said.err.contains("hint: "), "{message}: {}", said.err);
     }
-    let said = interp("eval bio --questions {} --out {}", &[&questions, &next]);
+    let said = interp("eval bio --questions {} --out {}", &[&questions, &new]);
     assert!(said.err.contains("there is nobody to answer: give --model or --completions"), "{}", said.err);
 }
 
@@ -242,7 +250,7 @@ fn a_model_predicts_answers_and_score_confirms_what_was_written() {
     let line =
         |i: usize| format!("{}\n", json!({"id": format!("line-{}", i + 1), "completion": format!(" {} or so", i % 3)}));
     fs::write(&completions, (0..12).map(line).collect::<String>()).unwrap();
-    let out = dir.path().join("elsewhere");
+    let (out, new) = (dir.path().join("elsewhere"), dir.path().join("new"));
     let said =
         interp("eval socrates --questions {} --completions {} --out {} --json", &[&questions, &completions, &out]);
     assert_eq!(said.code, 0, "{}", said.err);
@@ -252,7 +260,7 @@ fn a_model_predicts_answers_and_score_confirms_what_was_written() {
     let said = interp("eval score {}", &[&out.join("predictions.json")]);
     assert!(said.code == 0 && said.err.contains("compared with the metrics in"), "{}{}", said.out, said.err);
     let said =
-        interp("eval socrates --questions {} --completions {} --out {} --edit zero", &[&questions, &completions, &out]);
+        interp("eval socrates --questions {} --completions {} --out {} --edit zero", &[&questions, &completions, &new]);
     assert!(said.code == 2 && said.err.contains("--edit needs --model"), "{}", said.err);
     let said = interp("eval score {}", &[&out.join("metrics.json")]);
     assert!(said.err.contains("holds metrics without the predictions they are of"), "{}", said.err);

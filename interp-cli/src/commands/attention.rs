@@ -27,7 +27,7 @@ use crate::ranked::Chosen;
 
 /// Runs every prompt once and writes the folder.
 pub fn attention(args: &AttentionArgs, printer: &Printer) -> Result<Exit> {
-    let folder = Folder::check(&args.out, "attention")?;
+    let folder = Folder::check(&args.out)?;
     let model = Model::open(&args.model)?;
     let chosen = Chosen::read(&args.heads, args.ranked_by.as_deref())?;
     let chosen = chosen.on_axis(HeadAxis::Query, model.checkpoint.config())?;

@@ -13,6 +13,7 @@ use super::sweep::{self, Machine, SetPlan, SweepSpec, prepare};
 use crate::bases::Bases;
 use crate::cli::CumulativeArgs;
 use crate::output::{Exit, Printer, columns};
+use crate::ranked::check_grid;
 
 /// Most lines of the table on the terminal; the files have all.
 const LINES: usize = 24;
@@ -30,6 +31,7 @@ pub fn cumulative(args: &CumulativeArgs, printer: &Printer) -> Result<Exit> {
     let sets = plan.cells(args.seed)?;
     let spec = spec(args, plan)?;
     let prepared = prepare(&spec, Machine { offline: args.compute.offline, threads: args.compute.threads })?;
+    check_grid(Some(ranking.head_grid()?), ranking.layout.head_axis, prepared.model.checkpoint.config())?;
     if ranking.run["spec"]["trials_sha256"] == prepared.plan.spec["trials_sha256"] {
         printer.talk("note: the heads are ranked by these very trials, which flatters the ranking");
     }

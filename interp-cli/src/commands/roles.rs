@@ -27,7 +27,7 @@ use crate::prompts::Prompts;
 
 /// Runs every prompt once and writes the folder.
 pub fn roles(args: &RolesArgs, printer: &Printer) -> Result<Exit> {
-    let folder = Folder::check(&args.out, "roles")?;
+    let folder = Folder::check(&args.out)?;
     let model = Model::open(&args.model)?;
     let config = model.checkpoint.config();
     let mut prompts = read(args, &model)?;

@@ -27,7 +27,7 @@ use crate::select::{n_heads, width};
 
 /// Runs every prompt once for all heads, compares, and writes the folder.
 pub fn rsa(args: &RsaArgs, printer: &Printer) -> Result<Exit> {
-    let folder = Folder::check(&args.out, "rsa")?;
+    let folder = Folder::check(&args.out)?;
     let model = Model::open(&args.model)?;
     let config = model.checkpoint.config();
     let (site, axis) = site(&args.site)?;

@@ -7,7 +7,8 @@
 //! ```
 //! A line: `metric`; `curve` (`ranked`, `lowest`, `random`); `k`, the number of heads; `draws`, how many sets it is the mean
 //! of; `mean` of the metric itself after the ablation (metric of the unedited run less δ), `sd`, `se` (by cluster) and `ci`
-//! over trials, each trial's value being its mean over the draws; `draw_sd`, the deviation of the draws' means.
+//! over trials, each trial's value being its mean over the draws; `draw_sd`, the deviation of the draws' means. Of several
+//! draws, `se` is √(se² + draw_sd²/draws), and `ci` is wider by the same factor: other draws would be other heads.
 
 use std::path::Path;
 
@@ -88,7 +89,7 @@ impl AblationCurves {
             curve: *curve,
             k: *k,
             draws: of_point.len().max(1),
-            stats,
+            stats: draw_sd(of_point).map_or(stats, |sd| widened(stats, sd / (of_point.len() as f64).sqrt())),
             draw_sd: draw_sd(of_point),
         };
         let points = places.iter().zip(cells).map(point).collect();
@@ -174,4 +175,14 @@ impl AblationCurves {
         }
         put("curves.json", with_cells(&full, lines).as_bytes())
     }
+}
+/// Statistics over trials with a second, independent error of the mean.
+fn widened(stats: CellStats, error: f64) -> CellStats {
+    let se = stats.se.hypot(error);
+    let ends = |ci: [f64; 2]| match stats.se > 0.0 {
+        true => ci.map(|end| stats.mean + (end - stats.mean) * se / stats.se),
+        // Trials that all agree say nothing of the width; 1.96 standard errors hold 95 % of a normal distribution.
+        false => [stats.mean - 1.96 * se, stats.mean + 1.96 * se],
+    };
+    CellStats { se, ci: stats.ci.map(ends), ..stats }
 }

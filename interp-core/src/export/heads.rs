@@ -80,6 +80,12 @@ impl Study {
         Ok(stats::ranking(&self.means(metric)).into_iter().take(k).map(|cell| heads[cell]).collect())
     }
 
+    /// Layers and heads per layer that the model of a layer x head grid has at least, and exactly. Errs for every other grid.
+    pub fn head_grid(&self) -> Result<(usize, usize)> {
+        let layers = self.heads()?.iter().map(|head| head.layer + 1).max().unwrap_or(0);
+        Ok((layers, self.layout.axes[1].labels.len()))
+    }
+
     /// For each layer with m of the `named` cells, the cells of the m heads of lowest mean of that layer, by the metric of `by`
     /// (another folder over the same heads, or this one). Errs if a named head is itself among them.
     pub fn lowest_of_layers(&self, metric: usize, named: &[usize], by: (&Study, usize)) -> Result<Vec<usize>> {

@@ -76,6 +76,11 @@ impl Stage {
         (!tested.is_empty()).then(|| tested.into_iter().filter(|found| *found).count())
     }
 
+    /// Why nothing was tested, where that is so.
+    pub fn note(&self) -> Option<&str> {
+        self.head.get("threshold")?[&self.study.layout.metrics[0]]["note"].as_str()
+    }
+
     /// Number of heads with a number.
     pub fn n_heads(&self) -> usize {
         self.rows.iter().filter(|row| row["mean"].is_number()).count()
@@ -136,7 +141,7 @@ impl Stage {
             }
         }
         let found = match tested {
-            None => String::new(),
+            None => ": not tested".into(),
             Some(0) => ": no significant head".into(),
             Some(1) => ": 1 significant head".into(),
             Some(n) => format!(": {n} significant heads"),

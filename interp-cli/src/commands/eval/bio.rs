@@ -15,6 +15,7 @@ use super::runner::{Published, Runner, completions};
 use super::score::bio::{tables, write};
 use super::{composer, folder, notes};
 use crate::cli::{BioArgs, ModelArgs};
+use crate::folder::Folder;
 use crate::output::{Exit, Printer};
 
 /// As the released evaluation decodes.
@@ -23,7 +24,7 @@ const PUBLISHED: Published = Published { max_new_tokens: 512, temperature: 0.1, 
 /// Answers, scores, and writes the folder.
 pub fn bio(args: &BioArgs, printer: &Printer) -> Result<Exit> {
     let composer = composer(&args.verifiers)?;
-    folder::check(&args.out)?;
+    Folder::check(&args.out)?;
     let questions = questions(&args.questions)?;
     let baseline = args.baseline.as_deref().map(baseline).transpose()?;
     notes(printer, &NOTES);
@@ -35,7 +36,6 @@ pub fn bio(args: &BioArgs, printer: &Printer) -> Result<Exit> {
     };
     let unedited = evaluation(&plain);
     let found = summary(&unedited.samples);
-    folder::begin(&args.out)?;
     put(&args.out, &settings, &unedited, &plain)?;
     let mut text = tables(&unedited, &found);
     if let Some(texts) = &edited {

@@ -13,6 +13,7 @@ use super::paired::{Measure, Paired, paired};
 use super::runner::{Published, Runner};
 use super::{figures, folder};
 use crate::cli::ChoiceArgs;
+use crate::folder::Folder;
 use crate::output::{Exit, Printer, columns, number};
 
 /// Nothing is generated; one token of room is asked for.
@@ -29,7 +30,7 @@ struct Question {
 
 /// Asks, and writes the folder.
 pub fn choice(args: &ChoiceArgs, printer: &Printer) -> Result<Exit> {
-    folder::check(&args.out)?;
+    Folder::check(&args.out)?;
     let questions = questions(&args.questions)?;
     let prompts: Vec<(String, PromptSpec)> = questions.iter().map(|one| (one.id.clone(), one.prompt.clone())).collect();
     let runner = Runner::open(&args.model, (&args.answers(), &NOTHING), &args.edit, &prompts, printer)?;
@@ -45,7 +46,6 @@ pub fn choice(args: &ChoiceArgs, printer: &Printer) -> Result<Exit> {
     };
     let plain = asked(false)?;
     let found = summary(&plain);
-    folder::begin(&args.out)?;
     put(&args.out, &settings, &questions, &plain)?;
     let mut text = table(&found);
     if runner.has_edit() {
@@ -60,6 +60,10 @@ pub fn choice(args: &ChoiceArgs, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What a question may say. A misspelt field would change the evaluation.
+const FIELDS: [&str; 10] =
+    ["id", "cluster", "prompt", "text", "messages", "tokens", "prefix", "spans", "choices", "answer"];
+
 fn questions(path: &Path) -> Result<Vec<Question>> {
     let lines = read::lines(path)?;
     let question = |(line, map): &(usize, Map<String, Value>)| -> Result<Question> {
@@ -67,10 +71,14 @@ fn questions(path: &Path) -> Result<Vec<Question>> {
         let wrong = |field: &str, problem: String, hint: &str| row.wrong(field, problem, hint);
         let choices: Option<Vec<String>> =
             row.list("choices")?.iter().map(|choice| Some(choice.as_str()?.to_owned())).collect();
+        if let Some(field) = map.keys().find(|field| !FIELDS.contains(&field.as_str())) {
+            let hint = format!("a question has {}", FIELDS.join(", "));
+            return Err(wrong(field, "is no field of a question".into(), &hint).into());
+        }
         let hint = "give the answers as a list of strings, each as it follows the prompt";
         let choices = choices.ok_or_else(|| wrong("choices", "must be a list of strings".into(), hint))?;
-        if choices.is_empty() || choices.iter().any(String::is_empty) {
-            return Err(wrong("choices", "has no answer, or an empty one".into(), hint).into());
+        if choices.len() < 2 || choices.iter().any(String::is_empty) {
+            return Err(wrong("choices", "has fewer than two answers, or an empty one".into(), hint).into());
         }
         if let Some(twice) = choices.iter().enumerate().find_map(|(i, one)| choices[..i].contains(one).then_some(one)) {
             return Err(wrong("choices", format!("{twice:?} stands twice"), hint).into());

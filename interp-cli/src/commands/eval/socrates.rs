@@ -16,6 +16,7 @@ use super::runner::{Published, Runner, completions};
 use super::score::socrates::{notes, tables};
 use super::{figures, folder};
 use crate::cli::{ModelArgs, SocratesArgs};
+use crate::folder::Folder;
 use crate::output::{Exit, Printer};
 
 /// As the released evaluation decodes: greedily, without a stop string.
@@ -23,7 +24,7 @@ const PUBLISHED: Published = Published { max_new_tokens: 100, temperature: 0.0, 
 
 /// Answers, reads numbers, compares, and writes the folder.
 pub fn socrates(args: &SocratesArgs, printer: &Printer) -> Result<Exit> {
-    folder::check(&args.out)?;
+    Folder::check(&args.out)?;
     let (ids, questions) = questions(&args.questions)?;
     let prompt = match args.form.as_str() {
         "alpaca" => |one: &Question| PromptSpec::text(alpaca(one)),
@@ -51,7 +52,6 @@ pub fn socrates(args: &SocratesArgs, printer: &Printer) -> Result<Exit> {
     let rows = predictions(&ids, &questions, &plain);
     let found = metrics(&rows);
     super::notes(printer, &notes(&found));
-    folder::begin(&args.out)?;
     put(&args.out, &settings, &rows, &found)?;
     let mut text = tables(&rows, &found);
     if let Some(texts) = &edited {

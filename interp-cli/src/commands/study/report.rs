@@ -58,7 +58,10 @@ impl Report<'_> {
 fn said(stage: &Stage) -> String {
     let n_heads = stage.n_heads();
     match stage.n_significant() {
-        None => format!("{}: {n_heads} heads, not tested for significance", stage.name),
+        None => {
+            let why = stage.note().map(|note| format!(" ({note})")).unwrap_or_default();
+            format!("{}: {n_heads} heads, not tested for significance{why}", stage.name)
+        }
         Some(0) => format!("{}: none of {n_heads} heads is significant", stage.name),
         Some(1) => format!("{}: 1 of {n_heads} heads is significant", stage.name),
         Some(n) => format!("{}: {n} of {n_heads} heads are significant", stage.name),
@@ -74,7 +77,7 @@ fn cell(line: &Map<String, Value>, name: &str) -> String {
             interval(value.get(0).and_then(Value::as_f64).zip(value.get(1).and_then(Value::as_f64)).map(Into::into))
         }
         "p_fwer" | "q_fdr" => value.as_f64().map_or("-".into(), probability),
-        "significant" => if value == &json!(true) { "yes" } else { "no" }.into(),
+        "significant" => value.as_bool().map_or("-", |found| if found { "yes" } else { "no" }).into(),
         _ => number(value.as_f64().unwrap_or(f64::NAN)),
     }
 }

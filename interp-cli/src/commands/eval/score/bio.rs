@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::super::{figures, weights};
 use super::Scored;
 use crate::cli::ScoreArgs;
+use crate::folder::Folder;
 use crate::output::{columns, number};
 
 /// Reads, computes and compares.
@@ -21,6 +22,7 @@ pub fn score(args: &ScoreArgs, value: &Value) -> Result<Scored> {
     let check = evaluation.check(&args.file, value, &weights)?;
     let (summary, v4) = (summary(&evaluation.samples), V4Check::of(&evaluation.samples));
     if let Some(out) = &args.out {
+        Folder::check(out)?;
         let name = args.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         write(out, &name, &evaluation)?;
     }

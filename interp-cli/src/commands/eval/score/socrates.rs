@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::super::figures;
 use super::Scored;
 use crate::cli::ScoreArgs;
+use crate::folder::Folder;
 use crate::output::columns;
 
 /// Reads, computes and compares.
@@ -21,6 +22,7 @@ pub fn score(args: &ScoreArgs, value: &Value) -> Result<Scored> {
     let claimed = claims.as_deref().map(claims_of).transpose()?;
     let found = metrics(&rows);
     if let Some(out) = &args.out {
+        Folder::check(out)?;
         figures::folder(out)?;
         figures::socrates(out, &args.file.file_stem().unwrap_or_default().to_string_lossy(), &found)?;
     }
