@@ -266,6 +266,25 @@ fn a_sweep_runs_is_verified_and_says_that_its_base_has_4_bits() {
 }
 
 #[test]
+fn a_donor_that_is_loaded_again_has_4_bits_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (trials, many, out) = (trials(dir.path()), dir.path().join("many.jsonl"), dir.path().join("out"));
+    let line =
+        |i: i64| json!({"base": {"tokens": [5, i, 7 * i % 100 + 3]}, "target": {"correct": 7}}).to_string() + "\n";
+    std::fs::write(&many, (3..43).map(line).collect::<String>()).unwrap();
+    // Through a map, so that what is kept of the donor is made once more for the noise floor and by verify.
+    let words =
+        "sweep --threads 1 --model {} --source-model {} --map ridge --calibrate {} --trials {} --weights nf4 --out {}";
+    let said = interp(words, &[&tiny("qwen2"), &tiny("qwen3"), &many, &trials, &out]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let said = interp("verify {}", &[&out]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    let run: Value = serde_json::from_str(&std::fs::read_to_string(out.join("run.json")).unwrap()).unwrap();
+    let floor = run["noise_floor"]["logit-diff"]["precision"].as_f64().unwrap();
+    assert!(floor < 1e-3, "another dtype, not other weights: {floor}");
+}
+
+#[test]
 fn inspect_sees_a_model_of_full_size_in_4_bits() {
     for (name, words) in
         [("plain", "linear maps in 4 bits, NF4"), ("double", "linear maps in 4 bits, NF4 with double quantization")]
