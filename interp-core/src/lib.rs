@@ -10,6 +10,7 @@ pub mod adapter;
 pub mod anatomy;
 pub mod cache;
 pub mod checkpoint;
+pub mod compliance;
 pub mod config;
 pub mod decoder;
 pub mod device;
