@@ -1,10 +1,12 @@
 //! Procedural compliance: cases whose label follows from rules, answers read from what a model said, and what to count.
 
+pub mod builtin;
 pub mod corpus;
 pub mod narrate;
 pub mod perturb;
 pub mod process;
 pub mod record;
+pub mod report;
 pub mod rules;
 pub mod trace;
 pub mod words;

@@ -171,7 +171,12 @@ impl<'a> Maker<'a> {
         };
         let (honoured, ignored) = edits.exception(&good, rng).unzip();
         let mut wanted: Vec<(P, Origin<'_>, &[_], Option<Edited>)> = vec![
-            (P::BaselineCompliant, Origin { name: "whole", parent: None, parent_gold: Gold::Compliant }, &good, Some(Edited::none(good.clone()))),
+            (
+                P::BaselineCompliant,
+                Origin { name: "whole", parent: None, parent_gold: Gold::Compliant },
+                &good,
+                Some(Edited::none(good.clone())),
+            ),
             (P::BaselineNoncompliant, of_good("broken"), &good, plain),
             (P::BaselineCompliant, of_good("swapped"), &good, edits.swap(&good, false, rng)),
             (P::LexicalParaphrase, of_good("whole-reworded"), &good, Some(edits.paraphrase(&good, rng))),
@@ -181,8 +186,18 @@ impl<'a> Maker<'a> {
             (P::ExceptionTrigger, of_good("honoured"), &good, honoured),
             (P::ExceptionTrigger, of_good("ignored"), &good, ignored),
             (P::DistractorInjection, of_good("whole-distracted"), &good, edits.distract(&good, rng)),
-            (P::AdversarialSurfaceCompliant, of_good("whole-dressed"), &good, edits.dress(Edited::none(good.clone()), false, rng)),
-            (P::AdversarialSurfaceNoncompliant, of_good("broken-dressed"), &good, some_violation.and_then(|edited| edits.dress(edited, true, rng))),
+            (
+                P::AdversarialSurfaceCompliant,
+                of_good("whole-dressed"),
+                &good,
+                edits.dress(Edited::none(good.clone()), false, rng),
+            ),
+            (
+                P::AdversarialSurfaceNoncompliant,
+                of_good("broken-dressed"),
+                &good,
+                some_violation.and_then(|edited| edits.dress(edited, true, rng)),
+            ),
         ];
         // One of the two only, so that neither label is the more frequent by far.
         if let Some(broken) = &broken {
@@ -196,7 +211,8 @@ impl<'a> Maker<'a> {
             if kept.len() == room {
                 break;
             }
-            let (name, has_parent) = (origin.name, origin.parent.is_none_or(|parent| kept.iter().any(|(name, _)| id(name) == parent)));
+            let (name, has_parent) =
+                (origin.name, origin.parent.is_none_or(|parent| kept.iter().any(|(name, _)| id(name) == parent)));
             if !has_parent {
                 continue;
             }

@@ -15,7 +15,15 @@ pub fn trace(setting: &Setting<'_>, sentences: &[Sentence], gold: Gold) -> Vec<(
         n => format!("{n} rules are broken."),
     };
     let end = [("Conclusion and Summary", broken), ("Response Generation", format!("FINAL ANSWER: {gold}"))];
-    told.chain(rules).chain(end).collect()
+    let mut steps: Vec<(&'static str, String)> = Vec::new();
+    for (signal, text) in told.chain(rules).chain(end) {
+        match steps.last_mut() {
+            // What one signal announces is one step of reasoning.
+            Some((last, texts)) if *last == signal => *texts += &format!(" {text}"),
+            _ => steps.push((signal, text)),
+        }
+    }
+    steps
 }
 
 /// What a sentence says: step and actor.
@@ -30,9 +38,7 @@ fn told(setting: &Setting<'_>, sentence: &Sentence) -> (&'static str, String) {
         What::Instead(exception) => {
             ("Addition and Elaboration", format!("instead of {} by the {}.", replaced(setting, *exception), actor()))
         }
-        What::Fact(exception) => {
-            ("Contrast and Concession", format!("{} is replaced.", replaced(setting, *exception)))
-        }
+        What::Fact(exception) => ("Contrast and Concession", format!("{} is replaced.", replaced(setting, *exception))),
         What::Aside(_) => ("Examples and Illustration", "no step.".into()),
     }
 }
