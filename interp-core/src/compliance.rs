@@ -1,5 +1,11 @@
 //! Procedural compliance: cases whose label follows from rules, answers read from what a model said, and what to count.
 
+pub mod answer;
+pub mod metrics;
 pub mod record;
+mod reliance;
+pub mod scaffold;
 
+pub use self::answer::{Answer, Reader, Verdict};
 pub use self::record::{Gold, Meta, Pair, PairKind, Perturbation, Record};
+pub use self::reliance::other_procedures;

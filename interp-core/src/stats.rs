@@ -8,7 +8,9 @@
 
 mod bca;
 mod control;
+mod counts;
 mod cumulative;
+mod groups;
 mod line;
 mod max_statistic;
 mod signs;
@@ -20,7 +22,9 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::bca::Interval;
 pub use self::control::{Comparison, compare, draw, draws, lowest_of_layers, same_layer_lowest};
+pub use self::counts::{mcnemar, wilson};
 pub use self::cumulative::{CellSet, Cumulative, Curve};
+pub use self::groups::{GroupSum, group_sum};
 pub use self::line::Line;
 pub use self::max_statistic::{FamilyTest, Permutation, max_statistic};
 pub use self::signs::{Flips, false_discovery, sign_flip};
@@ -123,6 +127,14 @@ pub fn summarize<T: Copy + Into<f64> + Sync>(
     clusters: &Clusters,
     bootstrap: &Bootstrap,
 ) -> Result<Vec<CellStats>> {
+    check(bootstrap)?;
+    let n_cells = n_cells(trials, clusters)?;
+    let draws = Draws::new(clusters, bootstrap);
+    Ok(by_blocks(n_cells, |start| summarize_block(trials, start, clusters, &draws, bootstrap.level)))
+}
+
+/// Errs where no interval can be drawn so.
+fn check(bootstrap: &Bootstrap) -> Result<()> {
     let wrong = |what, value: String, problem: &str| Err(Error::Statistics { what, value, problem: problem.into() });
     if !(bootstrap.level > 0.0 && bootstrap.level < 1.0) {
         return wrong("confidence level", bootstrap.level.to_string(), "must lie between 0 and 1, such as 0.95");
@@ -130,9 +142,7 @@ pub fn summarize<T: Copy + Into<f64> + Sync>(
     if bootstrap.resamples == 0 {
         return wrong("resamples", "0".into(), "an interval needs at least one");
     }
-    let n_cells = n_cells(trials, clusters)?;
-    let draws = Draws::new(clusters, bootstrap);
-    Ok(by_blocks(n_cells, |start| summarize_block(trials, start, clusters, &draws, bootstrap.level)))
+    Ok(())
 }
 
 /// How many cells every trial has.
@@ -288,7 +298,7 @@ fn cohens_d(means: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
 }
 
 /// Quantile with linear interpolation, as numpy's default.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let below = at.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);
