@@ -10,6 +10,7 @@ use super::narrate::Setting;
 use super::perturb::{Edited, Perturber, Phrases};
 use super::process::{Binding, Process};
 use super::record::{Gold, Meta, Pair, PairKind, Perturbation, Record};
+use super::scaffold::Scaffold;
 use super::trace::trace;
 use super::words::procedure;
 use crate::error::{Error, Result};
@@ -38,8 +39,8 @@ pub struct Corpus {
     pub test: Vec<Record>,
     /// Pairs of cases of `test`.
     pub pairs: Vec<Pair>,
-    /// Per case of `train`: signals and texts of its worked solution.
-    pub traces: Vec<Vec<(&'static str, String)>>,
+    /// Per case of `train`: its worked solution.
+    pub traces: Vec<Scaffold>,
     /// What became of every attempt.
     pub attempts: BTreeMap<Perturbation, Attempts>,
 }
@@ -58,7 +59,7 @@ pub struct Attempts {
 /// One case on its way into the corpus.
 struct Case {
     record: Record,
-    trace: Vec<(&'static str, String)>,
+    trace: Scaffold,
 }
 
 /// What a scenario was made from, beside its own edit.

@@ -10,6 +10,7 @@ use interp_core::compliance::builtin::{builtin_phrases, builtin_processes, phras
 use interp_core::compliance::corpus::{Corpus, CorpusSpec, corpus};
 use interp_core::compliance::process::{Process, processes};
 use interp_core::compliance::report::{acceptance, cells, pair_counts, report};
+use interp_core::compliance::scaffold::Scaffold;
 use interp_core::prompt::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
@@ -98,10 +99,8 @@ fn jsonl<T: Serialize>(lines: &[T]) -> Result<String> {
 
 /// Worked solutions of the training cases, every step behind its mark.
 fn traces(corpus: &Corpus) -> String {
-    let line = |(record, steps): (&Record, &Vec<(&str, String)>)| {
-        let steps = steps.iter().map(|(signal, text)| format!("[SIG={signal}] {text}"));
-        let completion = steps.collect::<Vec<_>>().join("\n");
-        format!("{}\n", json!({ "id": record.id, "completion": completion }))
+    let line = |(record, trace): (&Record, &Scaffold)| {
+        format!("{}\n", json!({ "id": record.id, "completion": trace.to_string() }))
     };
     corpus.train.iter().zip(&corpus.traces).map(line).collect()
 }
