@@ -2,10 +2,12 @@
 //! else is known to be right) its decoder.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use interp_core::Error;
 use interp_core::adapter::Merges;
 use interp_core::checkpoint::{Checkpoint, CheckpointRef, How, Location, Step};
 use interp_core::config::{GenerationDefaults, ModelConfig};
@@ -199,6 +201,16 @@ impl Model {
         ];
         sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
     }
+}
+
+/// Tells files from those of another start without reading them: by path, length and time of change.
+pub fn fingerprint(files: &[PathBuf]) -> interp_core::Result<String> {
+    let mut text = String::new();
+    for path in files {
+        let meta = fs::metadata(path).map_err(Error::io("read", path))?;
+        text += &format!("{} {} {}.{}\n", path.display(), meta.len(), meta.mtime(), meta.mtime_nsec());
+    }
+    Ok(format!("{:x}", Sha256::digest(text.as_bytes())))
 }
 
 /// What to compute in and on; sets the number of threads.
