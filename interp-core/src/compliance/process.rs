@@ -110,7 +110,10 @@ struct File {
 pub fn processes(path: &Path, text: &str) -> Result<Vec<Process>> {
     let refuse = |problem: String, hint: &str| Error::File { path: path.into(), problem, hint: Some(hint.into()) };
     let file: File = toml::from_str(text).map_err(|error| {
-        refuse(error.to_string().trim_end().into(), "mend it as `interp task compliance --help` says")
+        refuse(
+            error.to_string().trim_end().into(),
+            "README.md shows what a process file holds, under `Procedural compliance`",
+        )
     })?;
     let domain = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut seen = BTreeSet::new();
