@@ -1,10 +1,13 @@
 //! Procedural compliance: cases whose label follows from rules, answers read from what a model said, and what to count.
 
 pub mod answer;
+pub mod clean;
 pub mod metrics;
+pub mod read;
 pub mod record;
 mod reliance;
 pub mod scaffold;
+mod shingles;
 
 pub use self::answer::{Answer, Reader, Verdict};
 pub use self::record::{Gold, Meta, Pair, PairKind, Perturbation, Record};
