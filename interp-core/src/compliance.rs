@@ -2,16 +2,19 @@
 
 pub mod answer;
 pub mod builtin;
+pub mod clean;
 pub mod corpus;
 pub mod metrics;
 pub mod narrate;
 pub mod perturb;
 pub mod process;
+pub mod read;
 pub mod record;
 mod reliance;
 pub mod report;
 pub mod rules;
 pub mod scaffold;
+mod shingles;
 pub mod trace;
 pub mod words;
 
