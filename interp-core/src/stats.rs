@@ -11,6 +11,7 @@ mod control;
 mod cumulative;
 mod line;
 mod max_statistic;
+mod resample;
 mod signs;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ pub use self::control::{Comparison, compare, deviation, draw, draws, lowest_of_l
 pub use self::cumulative::{CellSet, Cumulative, Curve};
 pub use self::line::Line;
 pub use self::max_statistic::{FamilyTest, Permutation, max_statistic};
+pub use self::resample::{Spread, resample};
 pub use self::signs::{Flips, false_discovery, sign_flip};
 use crate::error::{Error, Result};
 
