@@ -357,3 +357,40 @@ fn the_command_writes_a_folder_or_says_why_not() {
     assert!(few.code == 2 && few.err.contains("ask for fewer"), "{}", few.err);
     assert!(!new.exists());
 }
+
+#[test]
+fn cases_of_ones_own_are_cleaned_and_compared_with_training() {
+    let temp = tempfile::tempdir().unwrap();
+    let (made, own, out) = (temp.path().join("made"), temp.path().join("own.jsonl"), temp.path().join("out"));
+    assert_eq!(interp("task compliance --train 60 --test 60 --out {}", &[&made]).code, 0);
+    let text = fs::read_to_string(made.join("test.jsonl")).unwrap();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let train = fs::read_to_string(made.join("train.jsonl")).unwrap();
+    lines.push(serde_json::from_str(train.lines().next().unwrap()).unwrap());
+    let mut again = lines[0].clone();
+    (again["id"], again["cohort"]) = ("again".into(), "first".into());
+    again["scenario"] = again["scenario"].as_str().unwrap().to_uppercase().replace(' ', "  ").into();
+    lines.push(again);
+    lines[1]["admit"] = false.into();
+    let write = |lines: &[Value]| {
+        fs::write(&own, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    };
+    write(&lines);
+    let words = "task compliance --records {} --against {} --cohorts first,fresh --json --out {}";
+    let said = interp(words, &[&own, &made.join("train.jsonl"), &out]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&report["cases"], &report["kept"]), (&62.into(), &60.into()));
+    assert_eq!(report["dropped"], serde_json::json!({ "not_admitted": 1, "unobservable": 0, "duplicate": 1 }));
+    let kept = fs::read_to_string(out.join("cleaned.jsonl")).unwrap();
+    assert!(kept.contains("\"again\"") && !kept.contains(&format!("{}", lines[0]["id"])), "the first cohort's stays");
+    let leaked: u64 =
+        report["leakage"].as_array().unwrap().iter().map(|one| one["same_instance"].as_u64().unwrap()).sum();
+    assert_eq!(leaked, 1);
+
+    lines[2]["gold"] = "Compliant".into();
+    write(&lines);
+    let said = interp("task compliance --records {} --out {}", &[&own, &temp.path().join("new")]);
+    assert!(said.code == 2 && said.err.contains("own.jsonl:3") && said.err.contains("non-compliant"), "{}", said.err);
+    assert!(!temp.path().join("new").exists());
+}

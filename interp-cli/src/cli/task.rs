@@ -44,6 +44,15 @@ pub struct ComplianceArgs {
     /// Distractors and cues of your own (TOML)
     #[arg(long, value_name = "FILE")]
     pub phrases: Option<PathBuf>,
+    /// Clean cases of your own (JSONL) instead of making some: cleaned.jsonl and report.json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["train", "test", "seed", "phrases", "model", "max_tokens"])]
+    pub records: Option<PathBuf>,
+    /// Say what --records shares with these cases (JSONL), which a model was trained on
+    #[arg(long, value_name = "FILE", requires = "records")]
+    pub against: Option<PathBuf>,
+    /// Of cases of --records that are the same, keep the one whose cohort stands first here
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "records")]
+    pub cohorts: Vec<String>,
     /// Checkpoint whose tokenizer --max-tokens counts with
     #[arg(long, value_name = "CHECKPOINT", requires = "max_tokens")]
     pub model: Option<String>,

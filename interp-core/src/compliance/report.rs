@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::clean::leakage;
 use super::corpus::{Attempts, Corpus};
 use super::record::{Gold, Pair, PairKind, Perturbation, Record};
 
@@ -57,6 +58,24 @@ pub fn pair_counts(records: &[Record], pairs: &[Pair]) -> BTreeMap<String, usize
     counts
 }
 
+/// What each held-out cohort shares with training, counted.
+pub fn leaks(train: &[Record], held_out: &[Record]) -> Value {
+    let mut cohorts: Vec<&str> = held_out.iter().map(|record| record.cohort.as_str()).collect();
+    cohorts.sort_unstable();
+    cohorts.dedup();
+    let one = |cohort: &&str| {
+        let leakage = leakage(train, held_out.iter().filter(|record| record.cohort == *cohort));
+        json!({
+            "cohort": cohort,
+            "cases": leakage.test,
+            "same_instance": leakage.instances.len(),
+            "near_duplicate": leakage.near.len(),
+            "known_process": leakage.of_known_process,
+        })
+    };
+    cohorts.iter().map(one).collect()
+}
+
 /// Everything of the above, as `report.json` has it.
 pub fn report(corpus: &Corpus) -> Value {
     let attempts: BTreeMap<&str, Value> = corpus
@@ -74,5 +93,6 @@ pub fn report(corpus: &Corpus) -> Value {
         "cells": cells(corpus.train.iter().chain(&corpus.test)),
         "pairs": pair_counts(&corpus.test, &corpus.pairs),
         "attempts": attempts,
+        "leakage": leaks(&corpus.train, &corpus.test),
     })
 }

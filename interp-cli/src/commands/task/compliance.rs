@@ -5,24 +5,28 @@ use std::path::Path;
 
 use anyhow::Result;
 use interp_core::Error;
-use interp_core::compliance::Record;
 use interp_core::compliance::builtin::{builtin_phrases, builtin_processes, phrases};
 use interp_core::compliance::corpus::{Corpus, CorpusSpec, corpus};
 use interp_core::compliance::process::{Process, processes};
-use interp_core::compliance::report::{acceptance, cells, pair_counts, report};
+use interp_core::compliance::report::{acceptance, cells, leaks, pair_counts, report};
 use interp_core::compliance::scaffold::Scaffold;
+use interp_core::compliance::{Perturbation, Record};
+use interp_core::compliance::{clean, read};
 use interp_core::prompt::Tokenizer;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::ComplianceArgs;
 use crate::folder::Folder;
 use crate::model::tokenizer_of;
 use crate::output::{Exit, Printer, columns};
 
-/// Makes the corpus and writes it.
+/// Makes the corpus and writes it, or cleans one that is there.
 pub fn compliance(args: &ComplianceArgs, printer: &Printer) -> Result<Exit> {
     let folder = Folder::check(&args.out)?;
+    if let Some(records) = &args.records {
+        return cleaned(args, records, folder, printer);
+    }
     let spec = CorpusSpec {
         processes: read_processes(args)?,
         phrases: match &args.phrases {
@@ -44,16 +48,77 @@ pub fn compliance(args: &ComplianceArgs, printer: &Printer) -> Result<Exit> {
     for (key, value) in report(&made).as_object_mut().into_iter().flatten() {
         full[key] = value.take();
     }
-    let full = format!("{full:#}\n");
-    partial.put("report.json", full.as_bytes())?;
+    partial.put("report.json", format!("{full:#}\n").as_bytes())?;
     partial.finish()?;
     if args.json {
-        printer.data(&full)?;
+        printer.data(&format!("{full:#}\n"))?;
     } else {
         talk(&made, printer);
+        talk_leaks(&full["leakage"], printer);
         printer.data(&format!("{}\n", args.out.display()))?;
     }
     Ok(Exit::Done)
+}
+
+/// What of a corpus made elsewhere counts, and what it shares with another.
+fn cleaned(args: &ComplianceArgs, records: &Path, folder: Folder, printer: &Printer) -> Result<Exit> {
+    let cases = read::records(records)?;
+    cases.warnings.iter().for_each(|warning| printer.talk(&format!("warning: {warning}")));
+    let train = args.against.as_ref().map(|path| read::records(path)).transpose()?;
+    let known: Vec<Process> = read_processes(args)?;
+    let unseen = |record: &Record| omits_unseen(record, &known);
+    let cohorts: Vec<&str> = args.cohorts.iter().map(String::as_str).collect();
+    let cleaned = clean::cleaned(&cases.records, &cohorts, unseen);
+    let kept: Vec<Record> = cleaned.kept.iter().map(|&place| cases.records[place].clone()).collect();
+    let full = json!({
+        "schema": "interp.corpus/1",
+        "cases": cases.records.len(),
+        "kept": kept.len(),
+        "dropped": cleaned.dropped,
+        "cells": cells(&kept),
+        "leakage": train.map(|train| leaks(&train.records, &kept)),
+    });
+    let partial = folder.begin()?;
+    partial.put("cleaned.jsonl", jsonl(&kept)?.as_bytes())?;
+    partial.put("report.json", format!("{full:#}\n").as_bytes())?;
+    partial.finish()?;
+    if args.json {
+        printer.data(&format!("{full:#}\n"))?;
+        return Ok(Exit::Done);
+    }
+    let dropped = cleaned.dropped;
+    printer.talk(&format!(
+        "{} of {} cases kept; left out: {} not admitted, {} that omit what nobody can see, {} the same as another",
+        kept.len(),
+        cases.records.len(),
+        dropped.not_admitted,
+        dropped.unobservable,
+        dropped.duplicate,
+    ));
+    talk_leaks(&full["leakage"], printer);
+    printer.data(&format!("{}\n", args.out.display()))?;
+    Ok(Exit::Done)
+}
+
+/// Whether a case leaves out a step that its process calls unobservable. Cases of unknown processes do not.
+fn omits_unseen(record: &Record, known: &[Process]) -> bool {
+    let Some(process) = known.iter().find(|process| process.id == record.process_id) else { return false };
+    let unseen = |id: &String| process.steps.iter().any(|step| step.id == *id && step.unobservable);
+    record.perturbation == Perturbation::PrerequisiteOmission && record.meta.edited_steps.first().is_some_and(unseen)
+}
+
+/// A line per held-out cohort.
+fn talk_leaks(leaks: &Value, printer: &Printer) {
+    for one in leaks.as_array().into_iter().flatten() {
+        printer.talk(&format!(
+            "{}: of {} cases {} are training cases, {} are nearly one, {} are of a process that training has",
+            one["cohort"].as_str().unwrap_or_default(),
+            one["cases"],
+            one["same_instance"],
+            one["near_duplicate"],
+            one["known_process"],
+        ));
+    }
 }
 
 fn read_processes(args: &ComplianceArgs) -> Result<Vec<Process>> {
