@@ -9,6 +9,7 @@ mod cli;
 mod common;
 mod compliance;
 mod constructed;
+mod corpus;
 mod cumulative;
 mod donor;
 mod eval;

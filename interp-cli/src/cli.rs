@@ -32,7 +32,7 @@ pub use self::roles::RolesArgs;
 pub use self::rsa::RsaArgs;
 pub use self::stats::{JudgeArgs, StatsArgs};
 pub use self::study::{StudyArgs, StudyCommand, SymbolicArgs};
-pub use self::task::{IdentityRulesArgs, RuleFlags, TaskArgs, TaskCommand};
+pub use self::task::{ComplianceArgs, IdentityRulesArgs, RuleFlags, TaskArgs, TaskCommand};
 
 /// Exact per-head causal interventions on Qwen2.5-style models.
 #[derive(Debug, Parser)]
@@ -305,7 +305,7 @@ pub struct SourceArgs {
 pub struct MergeArgs {
     /// What to merge: MODEL+merge:ADAPTER[+merge:ADAPTER]…, each a folder or a hub id
     pub checkpoint: String,
-    /// Folder to write, which must not exist yet
+    /// Output folder, new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Use only what the hub cache holds

@@ -1,7 +1,7 @@
 //! Weighted sums of means over groups of trials (a gap between two groups, a mean of two shares), with intervals over clusters
 //! that may reach into several groups. Plain slices.
 
-use super::{Bootstrap, Clusters, Draws, check, quantile};
+use super::{Bootstrap, Clusters, Draws, quantile};
 use crate::error::{Error, Result};
 
 /// Σ weight · mean of the group.
@@ -22,7 +22,7 @@ pub fn group_sum(
     clusters: &Clusters,
     bootstrap: &Bootstrap,
 ) -> Result<GroupSum> {
-    check(bootstrap)?;
+    bootstrap.check()?;
     if values.len() != groups.len() || values.len() != clusters.of_trial.len() {
         let problem = "groups or cluster labels do not match in number".into();
         return Err(Error::Statistics { what: "trials", value: values.len().to_string(), problem });
