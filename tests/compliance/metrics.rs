@@ -110,25 +110,26 @@ fn unparsed_answers_are_wrong_and_neither_follow_nor_stay() {
 
 #[test]
 fn a_coin_has_both_halves_right_in_a_quarter() {
-    let n = 2000;
+    let n = 500;
+    let few = interp_core::stats::Bootstrap { resamples: 500, ..bootstrap(0) };
     let records = corpus(n);
     let judged = judged(&records, coin);
-    let rows = pair_metrics(&pairs(n), &judged, &bootstrap(0)).unwrap();
+    let rows = pair_metrics(&pairs(n), &judged, &few).unwrap();
     // Exactly what it said, counted once more.
     let says = |name: String| coin(records.iter().find(|one| one.id == name).expect("a case")) == Some(Gold::Compliant);
     let flips =
         (0..50).map(|p| says(format!("p{p}-base")) && !says(format!("p{p}-plain"))).filter(|both| *both).count();
     let some: Vec<Pair> =
         pairs(50).into_iter().filter(|pair| pair.a.ends_with("base") && pair.b.ends_with("plain")).collect();
-    assert_eq!(pair_metrics(&some, &judged, &bootstrap(0)).unwrap()[0].share.hits, flips);
+    assert_eq!(pair_metrics(&some, &judged, &few).unwrap()[0].share.hits, flips);
     // And near what a coin does, to four standard errors.
     let chances = [0.25, 0.25, 0.5, 0.5, 0.5, 0.25, 0.5, 0.5];
     for (row, chance) in rows.iter().zip(chances) {
         let far = 4.0 * (chance * (1.0 - chance) / row.share.n as f64).sqrt();
         assert!((row.share.share.unwrap() - chance).abs() < far, "{row:?}");
     }
-    let all = endpoints(&judged, &bootstrap(0)).unwrap()[0].endpoint;
-    assert!(all.balanced.ci.is_some_and(|[low, high]| low < 0.5 && 0.5 < high && high - low < 0.03), "{all:?}");
+    let all = endpoints(&judged, &few).unwrap()[0].endpoint;
+    assert!(all.balanced.ci.is_some_and(|[low, high]| low < 0.5 && 0.5 < high && high - low < 0.06), "{all:?}");
 }
 
 /// Heads or tails by a hash (FNV-1a) of the id.
