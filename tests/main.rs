@@ -7,6 +7,7 @@ mod capture;
 mod checkpoint;
 mod cli;
 mod common;
+mod compliance;
 mod constructed;
 mod corpus;
 mod cumulative;
