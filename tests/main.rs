@@ -8,6 +8,7 @@ mod checkpoint;
 mod cli;
 mod common;
 mod constructed;
+mod corpus;
 mod cumulative;
 mod donor;
 mod eval;

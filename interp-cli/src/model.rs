@@ -227,6 +227,12 @@ fn resolve(compute: &ComputeArgs) -> Result<(Precision, Devices)> {
     Ok((precision, devices))
 }
 
+/// The tokenizer of a checkpoint, for what needs nothing else of it.
+pub fn tokenizer_of(model: &str, offline: bool) -> Result<Tokenizer> {
+    let (_, checkpoint, _) = open_checkpoint(model, offline)?;
+    open_tokenizer(&checkpoint)?.with_context(|| format!("{model}: the checkpoint has no tokenizer"))
+}
+
 /// Opens a checkpoint and its adapters from folders or the hub.
 fn open_checkpoint(text: &str, offline: bool) -> Result<(CheckpointRef, Checkpoint, Chain)> {
     let reference: CheckpointRef = text.parse()?;
