@@ -231,7 +231,7 @@ fn attention_refuses_what_is_not_there() {
     );
     assert_eq!(
         refused(&format!("--trials {} --heads L0.H0 --spans thrd", trials.display())),
-        "error: span `thrd`: no prompt has such a span\nhint: their spans are query, third\n"
+        "error: span `thrd`: no prompt has such a span\nhint: their spans are query, separator, third\n"
     );
     assert_eq!(
         refused("--tokens 5,6 --heads L0.H8 --spans a"),

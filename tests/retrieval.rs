@@ -195,6 +195,12 @@ fn a_stopped_run_goes_on_where_it_stopped() {
             "{name}"
         );
     }
+    let weights = fs::File::options().write(true).open(place.path("model/model.safetensors")).unwrap();
+    let old = weights.metadata().unwrap().modified().unwrap();
+    weights.set_modified(old + std::time::Duration::from_secs(1)).unwrap();
+    let said = place.run("out", "");
+    assert!(said.code == 2 && said.err.contains("holds another run: `weights_fingerprint` is"), "{}", said.err);
+    weights.set_modified(old).unwrap();
     let said = place.run("out", "--chat");
     assert!(
         said.code == 2 && said.err.contains("holds another run: `chat` is false there and true here"),

@@ -233,6 +233,11 @@ fn controls_are_matched_or_the_lowest_of_the_same_layers() {
     assert!(drawn.contains("L0.H1") && !drawn.contains("L1.H2"));
     let several = stats_json(&[dir, "--heads", "L1.H2", "--control", "3", "--draws", "2"]);
     assert_eq!(several["controls"][1].as_array().unwrap().len(), 3);
+    // Other draws would be other heads: of two, the deviation of their means over √2 is half their difference.
+    let of_draw = |draw: &Value| draw.as_array().unwrap().iter().map(|l| mean(l.as_str().unwrap())).sum::<f64>() / 3.0;
+    let spread = (of_draw(&several["controls"][0]) - of_draw(&several["controls"][1])).abs() / 2.0;
+    let se = several["rows"][1]["se"].as_f64().unwrap();
+    assert!(spread > 0.0 && se > spread, "{se} {spread}");
 
     let lowest = stats_json(&[dir, "--heads", "L1.H2", "--control", "lowest"]);
     let others = ["L1.H0", "L1.H1", "L1.H3"];

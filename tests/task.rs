@@ -202,6 +202,14 @@ fn positions_that_do_not_exist_at_this_number_of_shots_are_refused() {
 }
 
 #[test]
+fn prompts_that_leave_the_filter_no_room_are_refused_with_flags_that_there_are() {
+    let said = task(&fixture("identity-rules/model"), "--shots 42 --draws 1");
+    let stderr = "error: filter `generation`: 256 prompt tokens and 10 new ones exceed the model's context of 256\n\
+                  hint: give fewer --shots, or --filter prob:P, which needs no new ones\n";
+    assert!(said.code == 2 && said.err.ends_with(stderr), "{}", said.err);
+}
+
+#[test]
 fn without_a_filter_no_weights_are_needed_and_a_bos_shifts_spans() {
     let folder = tempfile::tempdir().unwrap();
     let from = fixture("identity-rules/model");

@@ -137,9 +137,7 @@ impl Model {
 
     /// SHA-256 of a small file of the checkpoint.
     pub fn file_sha256(&self, name: &str) -> Result<Option<String>> {
-        let Some(path) = self.checkpoint.file(name)? else { return Ok(None) };
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Some(format!("{:x}", Sha256::digest(bytes))))
+        Ok(self.checkpoint.file(name)?.map(|path| sha256(&path)).transpose()?)
     }
 
     /// Ids that end a continuation: as Hugging Face, those of generation_config.json where it names any, else of config.json.
@@ -201,6 +199,12 @@ impl Model {
         ];
         sizes.into_iter().map(|(name, size)| (name.to_owned(), size)).collect()
     }
+}
+
+/// SHA-256 of a small file.
+pub fn sha256(path: &Path) -> interp_core::Result<String> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    Ok(format!("{:x}", Sha256::digest(bytes)))
 }
 
 /// Tells files from those of another start without reading them: by path, length and time of change.

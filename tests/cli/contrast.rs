@@ -101,6 +101,14 @@ fn a_head_that_was_cut_is_the_one_that_changed() {
     for name in ["contrast.json", "contrast.csv", "contrast.svg"] {
         assert!(fs::read(place.path(&format!("again/{name}"))).unwrap() == before[0][name], "{name}");
     }
+    for out in ["out", "again"] {
+        let refused = place.run(&["stats", out]);
+        let stderr = format!(
+            "error: {out}: no folder of a sweep: its run.json is of `interp contrast`\n\
+             hint: give one of the sweeps that it compares: out/base, out/cut\n"
+        );
+        assert_eq!((refused.code, refused.stderr), (Some(2), stderr));
+    }
     let said: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(
         (&said["folder"], &said["reference"], &said["n_clusters"]),

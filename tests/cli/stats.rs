@@ -81,6 +81,14 @@ fn grids_without_heads_have_no_control_but_unedited_runs() {
     let refused = place.run(&["stats", "out", "--heads", "L2.H6", "--control", "1"]);
     let stderr = "error: grid `set`: has no heads\nhint: give the folder of a sweep with --grid layer-head\n";
     assert_eq!((refused.code, refused.stderr.as_str()), (Some(2), stderr));
+    // What the file of sets says is part of what was run.
+    place.write("sets.json", r#"[{"name": "none", "heads": ["L0.H0"]}]"#);
+    let other = place.sweep(&flags);
+    assert_eq!(other.code, Some(2));
+    assert!(
+        other.stderr.starts_with("error: out: holds another run") && other.stderr.contains("sets_sha256"),
+        "{other:?}"
+    );
     let clean = place.run(&["stats", "out", "--clean"]);
     assert_eq!(
         clean.stdout,

@@ -23,7 +23,7 @@ pub struct StatsArgs {
     /// How many cells, those of largest (most positive) mean first [default: 10]
     #[arg(long, value_name = "K", conflicts_with_all = ["heads", "clean"])]
     pub top: Option<usize>,
-    /// Only these heads: L19.H17,L20.H3, or top:K for those of largest mean
+    /// Only these heads: L19.H17,L20.H3, or top:K for those of largest mean; parts such as L19.MLP on a grid of parts
     #[arg(long, value_name = "HEADS")]
     pub heads: Option<String>,
     /// Folder whose primary metric ranks the heads of `--heads top:K`; this folder if not given

@@ -1,5 +1,7 @@
 //! Heads on a folder's grid: which cell a head is, and which heads have the largest effects. Computes no statistics of its own.
 
+use std::fmt::Display;
+
 use super::study::Study;
 use crate::error::{Error, Result};
 use crate::scores::{self, Coordinate};
@@ -39,29 +41,52 @@ impl Study {
 
     /// The cell of each head. Errs for a head that is not on the grid, was not measured, or is named twice.
     pub fn cells_of_heads(&self, metric: usize, named: &[HeadRef]) -> Result<Vec<usize>> {
-        let (heads, measured) = (self.heads()?, self.measured(metric));
+        self.places("head", metric, &self.heads()?, named)
+    }
+
+    /// Whether the grid is one of layers and parts of an adapter.
+    pub fn has_parts(&self) -> bool {
+        self.layout.axes.iter().map(|axis| axis.name.as_str()).eq(["layer", "part"])
+    }
+
+    /// The cell of each part, named as tables name it (`L0.MLP`). Errs as [`cells_of_heads`](Self::cells_of_heads) does.
+    pub fn cells_of_parts(&self, metric: usize, named: &[String]) -> Result<Vec<usize>> {
+        let axes = &self.layout.axes;
+        let all: Vec<String> = (0..scores::n_cells(axes)).map(|cell| scores::cell_label(axes, cell)).collect();
+        self.places("part", metric, &all, named)
+    }
+
+    /// The cells whose names are `named`; `all` has one name per cell, of a `what`.
+    fn places<N: PartialEq + Display>(
+        &self,
+        what: &'static str,
+        metric: usize,
+        all: &[N],
+        named: &[N],
+    ) -> Result<Vec<usize>> {
+        let measured = self.measured(metric);
         let mut cells = Vec::with_capacity(named.len());
-        for head in named {
-            let refuse = |problem: &str, hint: Option<String>| Error::Selector {
-                what: "head",
-                value: head.to_string(),
+        for name in named {
+            let refuse = |problem: &str, hint: String| Error::Selector {
+                what,
+                value: name.to_string(),
                 problem: problem.into(),
-                hint,
+                hint: Some(hint),
             };
-            let cell = heads.iter().position(|other| other == head).ok_or_else(|| {
+            let cell = all.iter().position(|other| other == name).ok_or_else(|| {
                 let ends = |axis: &scores::GridAxis| match &axis.labels[..] {
                     [first, .., last] => format!("{first} to {last}"),
                     labels => labels.concat(),
                 };
                 let axes: Vec<String> = self.layout.axes.iter().map(ends).collect();
-                refuse("not on this folder's grid", Some(format!("the grid has {}", axes.join(" and "))))
+                refuse("not on this folder's grid", format!("the grid has {}", axes.join(" and ")))
             })?;
             if !measured.contains(&cell) {
-                let hint = format!("{} of the grid's {} heads were measured", measured.len(), heads.len());
-                return Err(refuse("was not measured in this run", Some(hint)));
+                let hint = format!("{} of the grid's {} {what}s were measured", measured.len(), all.len());
+                return Err(refuse("was not measured in this run", hint));
             }
             if cells.contains(&cell) {
-                return Err(refuse("named twice", Some("name each head once".into())));
+                return Err(refuse("named twice", format!("name each {what} once")));
             }
             cells.push(cell);
         }
@@ -167,6 +192,23 @@ mod tests {
         let top = |k| shown(&study.top_heads(0, k).unwrap_err());
         assert_eq!(top(6), "heads `top:6`: 5 heads were measured\nhint: take 1 to 5");
         assert_eq!(top(0), "heads `top:0`: 5 heads were measured\nhint: take 1 to 5");
+    }
+
+    #[test]
+    fn parts_are_found_by_their_names() {
+        let names = ["H0", "KV0", "MLP"].map(String::from).to_vec();
+        let parts = study(vec![GridAxis::layers(1..3), GridAxis::named("part", names)]);
+        assert!(parts.has_parts() && !grid().has_parts());
+        let found = |text: &[&str]| parts.cells_of_parts(0, &text.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(found(&["L2.MLP", "L1.KV0"]).unwrap(), [5, 1]);
+        assert_eq!(
+            shown(&found(&["L1.MLPS"]).unwrap_err()),
+            "part `L1.MLPS`: not on this folder's grid\nhint: the grid has L1 to L2 and H0 to MLP"
+        );
+        assert_eq!(
+            shown(&found(&["L2.H0"]).unwrap_err()),
+            "part `L2.H0`: was not measured in this run\nhint: 5 of the grid's 6 parts were measured"
+        );
     }
 
     #[test]

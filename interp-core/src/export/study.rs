@@ -111,6 +111,9 @@ impl Study {
             }
             other => other?,
         };
+        if run.get("layout").is_none() {
+            return Err(no_sweep(dir, &run));
+        }
         let header: RunHeader = RunHeader::deserialize(&run).map_err(json_error(dir.join("run.json")))?;
         let layout = header.layout.layout().ok_or_else(|| Error::Field {
             path: dir.join("run.json"),
@@ -304,6 +307,24 @@ impl From<BootstrapRecord> for Bootstrap {
     fn from(b: BootstrapRecord) -> Self {
         Self { level: b.level, resamples: b.resamples, seed: b.seed }
     }
+}
+
+/// A folder of something else. A contrast's names the sweeps that it compares.
+fn no_sweep(dir: &Path, run: &Value) -> Error {
+    let text = |field: &str| run[field].as_str();
+    let by = text("command").map(|command| format!("`interp {command}`")).or(text("schema").map(str::to_owned));
+    let problem = format!("no folder of a sweep: its run.json is of {}", by.as_deref().unwrap_or("something else"));
+    // Its own sweeps are named from the contrast's folder.
+    let folder = |arm: &Value| {
+        let (named, inside) = (PathBuf::from(arm["folder"].as_str()?), dir.join(arm["folder"].as_str()?));
+        Some(if inside.is_dir() { inside } else { named }.display().to_string())
+    };
+    let sweeps: Vec<String> = run["checkpoints"].as_array().into_iter().flatten().filter_map(folder).collect();
+    let hint = match sweeps.is_empty() {
+        true => "give the folder that `interp sweep --out` wrote".to_owned(),
+        false => format!("give one of the sweeps that it compares: {}", sweeps.join(", ")),
+    };
+    Error::File { path: dir.into(), problem, hint: Some(hint) }
 }
 
 /// Reads one JSON file.

@@ -96,6 +96,13 @@ impl<'a> Filter<'a> {
     /// What the model says, up to the first end-of-sequence or newline token. Yang et al. sample four times with settings
     /// that make every sample the greedy one, so one decides.
     fn continuation(&self, prompt: &Prompt) -> Result<String> {
+        let (n, n_ctx) = (prompt.tokens.len(), self.decoder.config().n_ctx);
+        if n + MAX_NEW_TOKENS > n_ctx {
+            let problem =
+                format!("{n} prompt tokens and {MAX_NEW_TOKENS} new ones exceed the model's context of {n_ctx}");
+            let hint = Some("give fewer --shots, or --filter prob:P, which needs no new ones".into());
+            return Err(Error::Selector { what: "filter", value: self.wanted.to_string(), problem, hint });
+        }
         let options = Generation {
             max_new_tokens: MAX_NEW_TOKENS,
             temperature: 0.0,

@@ -13,7 +13,8 @@ use crate::output::Printer;
 /// `--heads` as typed.
 #[derive(Debug, PartialEq, Eq)]
 enum Choice {
-    Named(Vec<HeadRef>),
+    /// As typed: heads, or parts of an adapter where the folder's grid has those.
+    Named(Vec<String>),
     Top(usize),
 }
 
@@ -22,8 +23,7 @@ impl FromStr for Choice {
 
     fn from_str(text: &str) -> interp_core::Result<Self> {
         let Some(k) = text.strip_prefix("top:") else {
-            let heads = text.split(',').map(|head| head.trim().parse());
-            return Ok(Choice::Named(heads.collect::<interp_core::Result<_>>()?));
+            return Ok(Choice::Named(text.split(',').map(|name| name.trim().to_owned()).collect()));
         };
         k.parse().map(Choice::Top).map_err(|_| Error::Selector {
             what: "heads",
@@ -42,13 +42,14 @@ pub fn cells(study: &Study, metric: usize, args: &StatsArgs, printer: &Printer) 
         (None, None) => return Ok(None),
     };
     let heads = match choice {
-        Choice::Named(heads) if args.ranked_by.is_some() => {
-            let value = heads.iter().map(HeadRef::to_string).collect::<Vec<_>>().join(",");
+        Choice::Named(names) if args.ranked_by.is_some() => {
+            let value = names.join(",");
             let problem = "named heads need no ranking".into();
             let hint = Some("write --heads top:K, or leave --ranked-by out".into());
             return Err(Error::Selector { what: "heads", value, problem, hint }.into());
         }
-        Choice::Named(heads) => heads,
+        Choice::Named(names) if study.has_parts() => return Ok(Some(study.cells_of_parts(metric, &names)?)),
+        Choice::Named(names) => names.iter().map(|name| name.parse()).collect::<interp_core::Result<_>>()?,
         Choice::Top(k) => match &args.ranked_by {
             None => {
                 printer.talk("the heads were chosen by the numbers they are reported with, which flatters them");
@@ -80,10 +81,10 @@ mod tests {
 
     #[test]
     fn heads_are_named_or_counted() {
-        let head = |layer, head| HeadRef { layer, head };
-        assert_eq!("L2.H6, 1.0".parse::<Choice>().unwrap(), Choice::Named(vec![head(2, 6), head(1, 0)]));
+        let named = Choice::Named(vec!["L2.H6".into(), "L1.MLP".into()]);
+        assert_eq!("L2.H6, L1.MLP".parse::<Choice>().unwrap(), named);
         assert_eq!("top:3".parse::<Choice>().unwrap(), Choice::Top(3));
-        for text in ["", "top:", "top:-1", "top", "L2"] {
+        for text in ["top:", "top:-1"] {
             assert!(text.parse::<Choice>().is_err(), "{text}");
         }
     }

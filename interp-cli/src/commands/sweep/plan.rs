@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use super::source::Source;
 use super::spec::{Machine, SweepSpec};
 use crate::edits;
-use crate::model::{Model, fingerprint};
+use crate::model::{Model, fingerprint, sha256};
 use crate::select::list;
 
 /// A sweep that is known to be able to run.
@@ -91,6 +91,9 @@ pub fn prepare(spec: &SweepSpec, machine: Machine) -> Result<Prepared> {
     });
     if let Some(source) = &source {
         identity["source"] = source.identity()?;
+    }
+    if let (None, Some(file)) = (&spec.cumulative, spec.grid.strip_prefix("sets:")) {
+        identity["sets_sha256"] = json!(sha256(Path::new(file))?);
     }
     if let Some(pairs) = pair_type(&trials.trials) {
         identity["task"] = json!({ "pair_type": pairs });
