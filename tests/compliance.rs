@@ -36,7 +36,7 @@ pub fn corpus(n: usize) -> Vec<Record> {
         CASES.map(|(name, perturbation, gold, scenario)| Record {
             id: format!("p{p}-{name}"),
             process_id: format!("p{p}"),
-            cohort: if p % 2 == 0 { "fresh" } else { "processes" }.into(),
+            cohort: if p.is_multiple_of(2) { "fresh" } else { "processes" }.into(),
             source: "here".into(),
             domain: "doors".into(),
             perturbation,

@@ -1,16 +1,15 @@
 //! Which cases count: the same case once, none that failed its test, and none that a model has met in training.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
 
-use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
+use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::record::Record;
 use super::shingles;
 
-static NFKC: LazyLock<ComposingNormalizerBorrowed<'static>> = LazyLock::new(|| ComposingNormalizer::new_nfkc());
+static NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizerBorrowed::new_nfkc();
 
 /// The cleaned part of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq)]
