@@ -1,7 +1,7 @@
 # Every target does its own set-up, and is quick where that is done.
 CARGO = cargo
 
-.PHONY: setup build demo test notebook lint docs bench clean
+.PHONY: setup build demo study test notebook lint docs bench clean
 
 setup:
 	@bash .ci/setup
@@ -12,6 +12,10 @@ build: setup
 # Which heads of the small trained checkpoint carry the answer; ends in out/demo.
 demo: build
 	@bash fixtures/identity-rules/demo.sh out/demo
+
+# Two fine-tunings of the small compliance checkpoint: what they answer and which heads carry it; ends in out/compliance.
+study: build
+	@bash fixtures/compliance/study.sh out/compliance
 
 # One build for tests, demo and notebook alike.
 test: setup
