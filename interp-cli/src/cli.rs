@@ -305,7 +305,7 @@ pub struct SourceArgs {
 pub struct MergeArgs {
     /// What to merge: MODEL+merge:ADAPTER[+merge:ADAPTER]…, each a folder or a hub id
     pub checkpoint: String,
-    /// Folder to write, which must not exist yet
+    /// Output folder, new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Use only what the hub cache holds

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::bca::Interval;
-pub use self::control::{Comparison, compare, draw, draws, lowest_of_layers, same_layer_lowest};
+pub use self::control::{Comparison, compare, deviation, draw, draws, lowest_of_layers, same_layer_lowest};
 pub use self::cumulative::{CellSet, Cumulative, Curve};
 pub use self::line::Line;
 pub use self::max_statistic::{FamilyTest, Permutation, max_statistic};
@@ -93,6 +93,21 @@ impl Default for Bootstrap {
     }
 }
 
+impl Bootstrap {
+    /// Errs where no interval can be drawn so; before work whose intervals would be.
+    pub fn check(&self) -> Result<()> {
+        let wrong =
+            |what, value: String, problem: &str| Err(Error::Statistics { what, value, problem: problem.into() });
+        if !(self.level > 0.0 && self.level < 1.0) {
+            return wrong("confidence level", self.level.to_string(), "must lie between 0 and 1, such as 0.95");
+        }
+        match self.resamples {
+            0 => wrong("resamples", "0".into(), "an interval needs at least one"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What is known about one cell. All in the metric's unit; NaN and `None` where there is nothing to say.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CellStats {
@@ -123,13 +138,7 @@ pub fn summarize<T: Copy + Into<f64> + Sync>(
     clusters: &Clusters,
     bootstrap: &Bootstrap,
 ) -> Result<Vec<CellStats>> {
-    let wrong = |what, value: String, problem: &str| Err(Error::Statistics { what, value, problem: problem.into() });
-    if !(bootstrap.level > 0.0 && bootstrap.level < 1.0) {
-        return wrong("confidence level", bootstrap.level.to_string(), "must lie between 0 and 1, such as 0.95");
-    }
-    if bootstrap.resamples == 0 {
-        return wrong("resamples", "0".into(), "an interval needs at least one");
-    }
+    bootstrap.check()?;
     let n_cells = n_cells(trials, clusters)?;
     let draws = Draws::new(clusters, bootstrap);
     Ok(by_blocks(n_cells, |start| summarize_block(trials, start, clusters, &draws, bootstrap.level)))

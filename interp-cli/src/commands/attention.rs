@@ -19,10 +19,9 @@ use self::material::{Item, Material};
 use self::report::Report;
 use crate::cli::AttentionArgs;
 use crate::folder::Folder;
-use crate::interrupt;
 use crate::model::Model;
 use crate::output::{Exit, Printer};
-use crate::progress::bar;
+use crate::progress::each;
 use crate::ranked::Chosen;
 
 /// Runs every prompt once and writes the folder.
@@ -40,37 +39,29 @@ pub fn attention(args: &AttentionArgs, printer: &Printer) -> Result<Exit> {
     let material = Material::read(args, &model)?;
     material.notes.iter().for_each(|note| printer.talk(&format!("note: {note}")));
     material.bad.iter().for_each(|error| printer.talk(&format!("error: {error}")));
-    folder.create()?;
+    let bootstrap = Bootstrap { level: args.ci, resamples: args.resamples, seed: args.seed };
+    bootstrap.check()?;
+    let folder = folder.begin()?;
 
     let hashes = Hashes::start(model.weight_files());
     let decoder = model.load(printer)?;
     let looking = Looking { decoder: &decoder, heads: &heads };
-    let mut trials = Vec::new();
-    interrupt::catch();
-    let bar = bar(material.items.len(), "prompts");
-    for (index, item) in material.items.iter().enumerate() {
-        if interrupt::requested() {
-            bar.finish_and_clear();
-            let n = material.items.len();
-            printer.talk(&format!("interrupted after {index} of {n} prompts; nothing is kept"));
-            return Ok(Exit::Interrupted);
-        }
-        trials.push(looking.masses(item)?);
+    let trials = each(&material.items, "prompts", printer, |index, item| {
         if index < args.patterns {
             let text = looking.pattern(item, model.tokenizer.as_ref())?;
             folder.put(&format!("patterns/{index}.json"), text.as_bytes())?;
         }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+        looking.masses(item)
+    })?;
+    let Some(trials) = trials else { return Ok(Exit::Interrupted) };
     let labels: Vec<Option<&str>> = material.items.iter().map(|item| item.cluster.as_deref()).collect();
     let clusters = Clusters::new(&labels);
-    let bootstrap = Bootstrap { level: args.ci, resamples: args.resamples, seed: args.seed };
     let rows: Vec<&[f32]> = trials.iter().map(Vec::as_slice).collect();
     let cells = summarize(&rows, &clusters, &bootstrap)?;
     let model = model.describe(&hashes.wait()?);
     let report = Report { args, model, material: &material, heads, trials: &trials, cells, clusters, bootstrap };
     report.write(&folder)?;
+    folder.finish()?;
     if args.json {
         printer.data(&report.json())?;
     } else {

@@ -1,7 +1,5 @@
 //! `interp merge`: a checkpoint with its adapters merged in, as a folder that any program loads.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -13,6 +11,7 @@ use tch::Device;
 
 use crate::chain::RECORD;
 use crate::cli::{ComputeArgs, MergeArgs, ModelArgs};
+use crate::folder::Folder;
 use crate::model::Model;
 use crate::output::{Exit, Printer};
 
@@ -40,21 +39,13 @@ pub fn merge(args: &MergeArgs, printer: &Printer) -> Result<Exit> {
         }
         .into());
     }
-    if args.out.exists() {
-        let hint = Some("give a folder that is not there yet".into());
-        return Err(Error::File { path: args.out.clone(), problem: "exists already".into(), hint }.into());
-    }
+    let folder = Folder::check(&args.out)?;
     model.chain.warnings().for_each(|line| printer.talk(&line));
     let hashes = Hashes::start(model.weight_files());
-    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-    // What is half there must not be taken for a checkpoint: it has another name, and goes when anything fails. Whoever
-    // may read new folders may read this one.
-    let readable = Permissions::from_mode(0o777);
-    let partial = tempfile::Builder::new().prefix(".interp-merge-").permissions(readable).tempdir_in(parent);
-    let partial = partial.map_err(Error::io("create", parent))?;
-    write(&model, merges, hashes, partial.path())?;
-    fs::rename(partial.path(), &args.out).map_err(Error::io("write", &args.out))?;
+    // What is half there must not be taken for a checkpoint.
+    let folder = folder.begin()?;
+    write(&model, merges, hashes, folder.dir())?;
+    folder.finish()?;
     printer.data(&format!("{}\n", args.out.display()))?;
     Ok(Exit::Done)
 }

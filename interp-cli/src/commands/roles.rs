@@ -19,10 +19,9 @@ use self::report::Report;
 use crate::beside::Column;
 use crate::cli::RolesArgs;
 use crate::folder::Folder;
-use crate::interrupt;
 use crate::model::Model;
 use crate::output::{Exit, Printer};
-use crate::progress::bar;
+use crate::progress::each;
 use crate::prompts::Prompts;
 
 /// Runs every prompt once and writes the folder.
@@ -43,32 +42,26 @@ pub fn roles(args: &RolesArgs, printer: &Printer) -> Result<Exit> {
     let beside: Vec<Column> =
         args.beside.iter().map(|path| Column::read(path, config)).collect::<Result<_>>().context("--beside")?;
     prompts.report(printer);
-    folder.create()?;
+    let folder = folder.begin()?;
 
     let hashes = Hashes::start(model.weight_files());
     let decoder = model.load(printer)?;
     let mut scores = RoleScores::new(config.n_layers, config.n_heads);
-    interrupt::catch();
-    let bar = bar(prompts.good.len(), "prompts");
-    for (index, one) in prompts.good.iter().enumerate() {
-        if interrupt::requested() {
-            bar.finish_and_clear();
-            let n = prompts.good.len();
-            printer.talk(&format!("interrupted after {index} of {n} prompts; nothing is kept"));
-            return Ok(Exit::Interrupted);
-        }
-        catch_torch(&one.id, || {
+    let all = each(&prompts.good, "prompts", printer, |_, one| {
+        Ok(catch_torch(&one.id, || {
             scores.add(&decoder, &one.prompt.tokens);
             Ok(())
-        })?;
-        bar.inc(1);
+        })?)
+    })?;
+    if all.is_none() {
+        return Ok(Exit::Interrupted);
     }
-    bar.finish_and_clear();
     let material = describe(args, &prompts.good);
     let model = model.describe(&hashes.wait()?);
     let (n_layers, n_heads) = (config.n_layers, config.n_heads);
     let report = Report { args, model, material, n_layers, n_heads, scores: &scores, beside: &beside };
     report.write(&folder)?;
+    folder.finish()?;
     if args.json {
         printer.data(&report.json())?;
     } else {

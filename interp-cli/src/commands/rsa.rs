@@ -18,10 +18,9 @@ use self::material::Material;
 use self::report::Report;
 use crate::cli::RsaArgs;
 use crate::folder::Folder;
-use crate::interrupt;
 use crate::model::Model;
 use crate::output::{Exit, Printer};
-use crate::progress::bar;
+use crate::progress::each;
 use crate::ranked::Chosen;
 use crate::select::{n_heads, width};
 
@@ -40,7 +39,7 @@ pub fn rsa(args: &RsaArgs, printer: &Printer) -> Result<Exit> {
         return Err(Error::Statistics { what: "rows", value: n_rows.to_string(), problem }.into());
     }
     material.bad.iter().for_each(|error| printer.talk(&format!("error: {error}")));
-    folder.create()?;
+    let folder = folder.begin()?;
 
     let hashes = Hashes::start(model.weight_files());
     let decoder = model.load(printer)?;
@@ -50,6 +49,7 @@ pub fn rsa(args: &RsaArgs, printer: &Printer) -> Result<Exit> {
     let model = model.describe(&hashes.wait()?);
     let report = Report { args, model, axis, material: &material, features: &features, expected, r, chosen };
     report.write(&folder)?;
+    folder.finish()?;
     if args.json {
         printer.data(&report.json())?;
     } else {
@@ -88,15 +88,7 @@ impl Features {
         let heads = n_heads(site, config).ok_or_else(|| anyhow!("{site} has no heads"))?;
         let points: Vec<HookPoint> = (0..config.n_layers).map(|layer| HookPoint::new(site, layer)).collect();
         let mut layers = vec![Vec::new(); config.n_layers];
-        interrupt::catch();
-        let bar = bar(material.pieces.len(), "prompts");
-        for (index, piece) in material.pieces.iter().enumerate() {
-            if interrupt::requested() {
-                bar.finish_and_clear();
-                let n = material.pieces.len();
-                printer.talk(&format!("interrupted after {index} of {n} prompts; nothing is kept"));
-                return Ok(None);
-            }
+        let all = each(&material.pieces, "prompts", printer, |_, piece| {
             let wanted = points.iter().map(|&at| (at, None));
             let picked =
                 catch_torch(&piece.id, || Ok(Picked::run(decoder, &piece.tokens, piece.positions.clone(), wanted)))?;
@@ -104,10 +96,10 @@ impl Features {
                 let act = picked.rows(at).expect("it was asked for").to_kind(Kind::Float).contiguous().view([-1]);
                 layers[layer].extend(Vec::<f32>::try_from(act).expect("a vector of f32"));
             }
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        Ok(Some(Self { layers, n_rows: material.n_rows(), n_heads: heads, width: width(site, config) }))
+            Ok(())
+        })?;
+        let found = Self { layers, n_rows: material.n_rows(), n_heads: heads, width: width(site, config) };
+        Ok(all.map(|_| found))
     }
 
     /// Layers and heads per layer.

@@ -8,7 +8,7 @@
 //! A line: `metric`; `curve` (`ranked`, `lowest`, `random`); `k`, the number of heads; `draws`, how many sets it is the mean
 //! of; `mean` of the metric itself after the ablation (metric of the unedited run less δ), `sd`, `se` (by cluster) and `ci`
 //! over trials, each trial's value being its mean over the draws; `draw_sd`, the deviation of the draws' means. Of several
-//! draws, `se` is √(se² + draw_sd²/draws), and `ci` is wider by the same factor: other draws would be other heads.
+//! draws `se` and `ci` hold their spread too ([`CellStats::over_draws`]).
 
 use std::path::Path;
 
@@ -77,20 +77,14 @@ impl AblationCurves {
             .collect();
         let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
         let cells = stats::summarize(&rows, &study.clusters(), &study.bootstrap)?;
-        let draw_sd = |of_point: &[usize]| {
-            let n = of_point.len() as f64;
-            let mean =
-                |&place: &usize| (0..study.rows.len()).map(|row| after(row, place)).sum::<f64>() / rows.len() as f64;
-            let means: Vec<f64> = of_point.iter().map(mean).collect();
-            let middle = means.iter().sum::<f64>() / n;
-            (means.len() > 1).then(|| (means.iter().map(|x| (x - middle).powi(2)).sum::<f64>() / (n - 1.0)).sqrt())
-        };
+        let mean = |&place: &usize| (0..rows.len()).map(|row| after(row, place)).sum::<f64>() / rows.len() as f64;
+        let draw_means = |of_point: &[usize]| of_point.iter().map(mean).collect::<Vec<f64>>();
         let point = |((curve, k, of_point), stats): (&(Curve, usize, Vec<usize>), CellStats)| CurvePoint {
             curve: *curve,
             k: *k,
             draws: of_point.len().max(1),
-            stats: draw_sd(of_point).map_or(stats, |sd| widened(stats, sd / (of_point.len() as f64).sqrt())),
-            draw_sd: draw_sd(of_point),
+            stats: stats.over_draws(&draw_means(of_point)),
+            draw_sd: stats::deviation(&draw_means(of_point)),
         };
         let points = places.iter().zip(cells).map(point).collect();
         Ok(Self { metric, points })
@@ -175,14 +169,4 @@ impl AblationCurves {
         }
         put("curves.json", with_cells(&full, lines).as_bytes())
     }
-}
-/// Statistics over trials with a second, independent error of the mean.
-fn widened(stats: CellStats, error: f64) -> CellStats {
-    let se = stats.se.hypot(error);
-    let ends = |ci: [f64; 2]| match stats.se > 0.0 {
-        true => ci.map(|end| stats.mean + (end - stats.mean) * se / stats.se),
-        // Trials that all agree say nothing of the width; 1.96 standard errors hold 95 % of a normal distribution.
-        false => [stats.mean - 1.96 * se, stats.mean + 1.96 * se],
-    };
-    CellStats { se, ci: stats.ci.map(ends), ..stats }
 }

@@ -87,6 +87,30 @@ pub fn lowest_of_layers(order: &[usize], named: &[usize], layer_of: impl Fn(usiz
     wanted.into_iter().map(lowest).collect::<Vec<Vec<usize>>>().concat()
 }
 
+/// Standard deviation (ddof 1); `None` for fewer than two values.
+pub fn deviation(values: &[f64]) -> Option<f64> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.len() > 1).then(|| (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt())
+}
+
+impl CellStats {
+    /// The mean over several random draws, each with a mean of its own, where statistics over trials know of trials alone: other
+    /// draws would be other cells. `se` becomes √(se² + sd²/n) with sd that of the n draws' means, intervals wider by the same
+    /// factor. One draw changes nothing.
+    #[must_use]
+    pub fn over_draws(self, means: &[f64]) -> Self {
+        let Some(sd) = deviation(means) else { return self };
+        let se = self.se.hypot(sd / (means.len() as f64).sqrt());
+        let ends = |ends: [f64; 2]| match self.se > 0.0 {
+            true => ends.map(|end| self.mean + (end - self.mean) * se / self.se),
+            // Trials that all agree have no width; 1.96 standard errors hold 95 % of a normal distribution.
+            false => [self.mean - 1.96 * se, self.mean + 1.96 * se],
+        };
+        Self { se, ci: self.ci.map(ends), bca: self.bca.map(ends), ..self }
+    }
+}
+
 /// Compares the mean of `named` with the mean of `control`, both indices into every trial's cells.
 pub fn compare(
     trials: &[&[f32]],
@@ -140,6 +164,20 @@ mod tests {
         // The heads' cluster means are 3 and 5: se = sd/√2 = 1, and resampling gives 3, 4 or 5.
         assert_eq!((paired.named.se, paired.named.ci), (1.0, Some([3.0, 5.0])));
         assert_eq!((paired.control.se, paired.control.ci), (1.0, Some([1.0, 3.0])));
+    }
+
+    #[test]
+    fn draws_are_an_error_of_their_own() {
+        assert_eq!((deviation(&[1.0]), deviation(&[1.0, 3.0])), (None, Some(2f64.sqrt())));
+        let over_trials = CellStats { mean: 2.0, sd: 1.0, se: 0.3, ci: Some([1.4, 2.9]), bca: None, cohens_d: 1.0 };
+        assert_eq!(over_trials.over_draws(&[2.0]), over_trials);
+        // √(0.3² + 0.4²) = 0.5: intervals are 5/3 as wide.
+        let both = over_trials.over_draws(&[2.0 - 0.32f64.sqrt() / 2f64.sqrt(), 2.0 + 0.32f64.sqrt() / 2f64.sqrt()]);
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert!(close(both.se, 0.5) && close(both.ci.unwrap()[0], 1.0) && close(both.ci.unwrap()[1], 3.5), "{both:?}");
+        assert_eq!((both.mean, both.sd, both.bca), (2.0, 1.0, None));
+        let agreed = CellStats { se: 0.0, ci: Some([2.0; 2]), ..over_trials }.over_draws(&[1.0, 3.0]);
+        assert!(close(agreed.se, 1.0) && close(agreed.ci.unwrap()[1], 3.96), "{agreed:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Map as Object, Value, json};
 
 use super::material::Material;
 use crate::cli::AttentionArgs;
-use crate::folder::Folder;
+use crate::folder::Partial;
 use crate::output::{columns, interval, number};
 
 /// Everything that was found.
@@ -29,7 +29,7 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     /// Writes every file, `attention.json` last.
-    pub fn write(&self, folder: &Folder) -> Result<()> {
+    pub fn write(&self, folder: &Partial) -> Result<()> {
         let shape = [self.trials.len(), self.heads.len(), self.material.columns().len()];
         folder.put("attention_per_trial.npy", &npy::encode(&shape, &self.trials.concat()))?;
         let means: Vec<f64> = self.cells.iter().map(|cell| cell.mean).collect();

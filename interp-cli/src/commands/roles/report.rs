@@ -12,7 +12,7 @@ use serde_json::{Map as Object, Value, json};
 
 use crate::beside::Column;
 use crate::cli::RolesArgs;
-use crate::folder::Folder;
+use crate::folder::Partial;
 use crate::output::{columns, number};
 
 /// Everything that was found.
@@ -30,7 +30,7 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     /// Writes every file, `roles.json` last.
-    pub fn write(&self, folder: &Folder) -> Result<()> {
+    pub fn write(&self, folder: &Partial) -> Result<()> {
         let values: Vec<f64> = Role::ALL.iter().flat_map(|&role| self.scores.scores(role)).collect();
         folder.put("roles.npy", &npy::encode(&[Role::ALL.len(), self.n_layers, self.n_heads], &values))?;
         folder.put("roles.csv", table::csv_of(&self.cells()).as_bytes())?;

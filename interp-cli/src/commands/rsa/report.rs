@@ -11,7 +11,7 @@ use serde_json::{Map as Object, Value, json};
 use super::Features;
 use super::material::Material;
 use crate::cli::RsaArgs;
-use crate::folder::Folder;
+use crate::folder::Partial;
 use crate::output::{columns, number};
 use crate::ranked::Chosen;
 
@@ -35,7 +35,7 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     /// Writes every file, `rsa.json` last.
-    pub fn write(&self, folder: &Folder) -> Result<()> {
+    pub fn write(&self, folder: &Partial) -> Result<()> {
         let (n_layers, n_heads) = self.features.grid();
         let n_rows = self.material.n_rows();
         let r: Vec<f64> = self.r.iter().flatten().map(|r| r.unwrap_or(f64::NAN)).collect();
@@ -54,7 +54,7 @@ impl Report<'_> {
         folder.put("rsa.json", self.json().as_bytes())
     }
 
-    fn write_similarity(&self, chosen: &Chosen, folder: &Folder) -> Result<()> {
+    fn write_similarity(&self, chosen: &Chosen, folder: &Partial) -> Result<()> {
         let n_rows = self.material.n_rows();
         let of = |head: &HeadRef| self.features.similarity(head.layer, head.head);
         let matrices: Vec<Vec<f64>> = chosen.heads.iter().map(of).collect();

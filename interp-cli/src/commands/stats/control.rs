@@ -81,7 +81,14 @@ impl Control<'_> {
         let trials: Vec<&[f32]> = study.cells[metric].iter().map(Vec::as_slice).collect();
         let clusters = study.clusters();
         // Draws are of one size, so the mean of all their cells is the mean of their means.
-        let comparison = stats::compare(&trials, &named, &draws.concat(), &clusters, &judge.bootstrap)?;
+        let mut comparison = stats::compare(&trials, &named, &draws.concat(), &clusters, &judge.bootstrap)?;
+        let mean = |draw: &Vec<usize>| {
+            let sum = |trial: &&[f32]| draw.iter().map(|&cell| f64::from(trial[cell])).sum::<f64>();
+            trials.iter().map(sum).sum::<f64>() / (trials.len() * draw.len()) as f64
+        };
+        let means: Vec<f64> = draws.iter().map(mean).collect();
+        comparison.control = comparison.control.over_draws(&means);
+        comparison.difference = comparison.difference.over_draws(&means);
         let labels = |cells: &[usize]| -> Vec<String> {
             cells.iter().map(|&cell| cell_label(&study.layout.axes, cell)).collect()
         };
