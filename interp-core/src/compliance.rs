@@ -1,5 +1,6 @@
 //! Procedural compliance: cases whose label follows from rules, answers read from what a model said, and what to count.
 
+pub mod ask;
 pub mod corpus;
 pub mod narrate;
 pub mod perturb;
