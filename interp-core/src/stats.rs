@@ -8,7 +8,9 @@
 
 mod bca;
 mod control;
+mod counts;
 mod cumulative;
+mod groups;
 mod line;
 mod max_statistic;
 mod signs;
@@ -20,7 +22,9 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub use self::bca::Interval;
 pub use self::control::{Comparison, compare, deviation, draw, draws, lowest_of_layers, same_layer_lowest};
+pub use self::counts::{mcnemar, wilson};
 pub use self::cumulative::{CellSet, Cumulative, Curve};
+pub use self::groups::{GroupSum, group_sum};
 pub use self::line::Line;
 pub use self::max_statistic::{FamilyTest, Permutation, max_statistic};
 pub use self::signs::{Flips, false_discovery, sign_flip};
@@ -297,7 +301,7 @@ fn cohens_d(means: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
 }
 
 /// Quantile with linear interpolation, as numpy's default.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let below = at.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);

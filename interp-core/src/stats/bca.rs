@@ -101,7 +101,7 @@ fn normal(x: f64) -> f64 {
 }
 
 /// The number whose [`normal`] is `p`; `None` for 0 and 1.
-fn normal_quantile(p: f64) -> Option<f64> {
+pub(super) fn normal_quantile(p: f64) -> Option<f64> {
     if !(p > 0.0 && p < 1.0) {
         return None;
     }
