@@ -2,15 +2,18 @@
 
 pub mod answer;
 pub mod ask;
+pub mod clean;
 pub mod corpus;
 pub mod metrics;
 pub mod narrate;
 pub mod perturb;
 pub mod process;
+pub mod read;
 pub mod record;
 mod reliance;
 pub mod rules;
 pub mod scaffold;
+mod shingles;
 pub mod trace;
 pub mod words;
 

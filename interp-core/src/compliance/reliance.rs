@@ -12,7 +12,8 @@ use crate::stats::below;
 pub fn other_procedures(records: &[Record], seed: u64) -> Result<Vec<Record>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let other = |record: &Record| {
-        let others: Vec<&Record> = records.iter().filter(|one| one.process_id != record.process_id).collect();
+        let differs = |one: &&Record| one.process_id != record.process_id && one.procedure != record.procedure;
+        let others: Vec<&Record> = records.iter().filter(differs).collect();
         if others.is_empty() {
             return Err(Error::Selector {
                 what: "process",
