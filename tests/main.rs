@@ -7,6 +7,7 @@ mod capture;
 mod checkpoint;
 mod cli;
 mod common;
+mod compliance_study;
 mod constructed;
 mod cumulative;
 mod donor;
