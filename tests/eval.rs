@@ -1,6 +1,7 @@
 //! Published evaluations: their numbers to the last digit, their definitions as properties, and their files as a user meets them.
 
 mod bad_input;
+mod forms;
 mod property;
 mod published;
 mod reward;

@@ -9,6 +9,7 @@ mod cli;
 mod common;
 mod compliance_study;
 mod constructed;
+mod corpus;
 mod cumulative;
 mod donor;
 mod eval;

@@ -227,7 +227,11 @@ fn attention_refuses_what_is_not_there() {
     );
     assert_eq!(
         refused("--tokens 5,6 --heads L0.H0 --spans a"),
-        "error: positions `span:a`: tokens has no spans\nhint: name them in the prompt: \"spans\": {\"NAME\": [[start, end]]}\n"
+        "error: span `a`: no prompt has such a span\nhint: name spans in the prompts: \"spans\": {\"NAME\": [[start, end]]}\n"
+    );
+    assert_eq!(
+        refused(&format!("--trials {} --heads L0.H0 --spans thrd", trials.display())),
+        "error: span `thrd`: no prompt has such a span\nhint: their spans are query, third\n"
     );
     assert_eq!(
         refused("--tokens 5,6 --heads L0.H8 --spans a"),

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use crate::common::root;
 
 /// Modules of `interp-core` and what each may import: exactly what it does. `ARCHITECTURE.md` shows the same table.
-const IMPORTS: [(&str, &str); 29] = [
+const IMPORTS: [(&str, &str); 30] = [
     ("adapter", "checkpoint, config, error, hub"),
     ("anatomy", "config, site"),
     ("cache", "decoder, device, hooks, site"),
     ("checkpoint", "config, error, hub, nf4"),
+    ("compliance", "error, eval, stats"),
     ("config", "error"),
     ("decoder", "adapter, checkpoint, config, device, error, hooks, nf4, site"),
     ("device", "error"),
     ("eval", "error"),
     ("export", "error, plot, scores, site, stats, sweep"),
-    ("generate", "cache, config, decoder, error, intervention, prompt, site"),
+    ("generate", "cache, config, decoder, error, hooks, intervention, prompt, site"),
     ("guard", "error"),
     ("hash", "error"),
     ("hooks", "site"),

@@ -2,10 +2,12 @@
 //! else is known to be right) its decoder.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use interp_core::Error;
 use interp_core::adapter::Merges;
 use interp_core::checkpoint::{Checkpoint, CheckpointRef, How, Location, Step};
 use interp_core::config::{GenerationDefaults, ModelConfig};
@@ -201,6 +203,16 @@ impl Model {
     }
 }
 
+/// Tells files from those of another start without reading them: by path, length and time of change.
+pub fn fingerprint(files: &[PathBuf]) -> interp_core::Result<String> {
+    let mut text = String::new();
+    for path in files {
+        let meta = fs::metadata(path).map_err(Error::io("read", path))?;
+        text += &format!("{} {} {}.{}\n", path.display(), meta.len(), meta.mtime(), meta.mtime_nsec());
+    }
+    Ok(format!("{:x}", Sha256::digest(text.as_bytes())))
+}
+
 /// What to compute in and on; sets the number of threads.
 fn resolve(compute: &ComputeArgs) -> Result<(Precision, Devices)> {
     let precision = Precision { dtype: compute.dtype.parse::<Dtype>()?, weights: compute.weights.parse::<Weights>()? };
@@ -209,6 +221,12 @@ fn resolve(compute: &ComputeArgs) -> Result<(Precision, Devices)> {
         tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
     }
     Ok((precision, devices))
+}
+
+/// The tokenizer of a checkpoint, for what needs nothing else of it.
+pub fn tokenizer_of(model: &str, offline: bool) -> Result<Tokenizer> {
+    let (_, checkpoint, _) = open_checkpoint(model, offline)?;
+    open_tokenizer(&checkpoint)?.with_context(|| format!("{model}: the checkpoint has no tokenizer"))
 }
 
 /// Opens a checkpoint and its adapters from folders or the hub.

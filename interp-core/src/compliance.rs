@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod builtin;
 pub mod clean;
 pub mod corpus;
 pub mod metrics;
@@ -11,6 +12,7 @@ pub mod process;
 pub mod read;
 pub mod record;
 mod reliance;
+pub mod report;
 pub mod rules;
 pub mod scaffold;
 mod shingles;

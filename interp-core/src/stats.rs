@@ -13,6 +13,7 @@ mod cumulative;
 mod groups;
 mod line;
 mod max_statistic;
+mod resample;
 mod signs;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ pub use self::cumulative::{CellSet, Cumulative, Curve};
 pub use self::groups::{GroupSum, group_sum};
 pub use self::line::Line;
 pub use self::max_statistic::{FamilyTest, Permutation, max_statistic};
+pub use self::resample::{Spread, resample};
 pub use self::signs::{Flips, false_discovery, sign_flip};
 use crate::error::{Error, Result};
 

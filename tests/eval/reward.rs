@@ -94,9 +94,11 @@ fn a_line_that_cannot_be_used_is_answered_and_remembered() {
         (unknown.to_string().into_bytes(), "field `applicable_verifiers`: no such verifier: \"V5\""),
         (pathway.to_string().into_bytes(), "field `ground_truth.pathway`: must be a string, found 3"),
         (b"[]".to_vec(), "line 5: malformed JSON"),
+        (b"{\"completion\": NaN}".to_vec(), "line 6: field `completion` is NaN, which is no number"),
     ] {
         let answer = stream.ask(&bytes);
         assert!(answer["error"].as_str().unwrap().contains(error), "{answer} {error}");
+        assert_eq!(answer["error"].as_str().unwrap().matches("line ").count(), 1, "{answer}");
     }
     assert_eq!(stream.ask(line().to_string().as_bytes())["reward"], json!(0.8 + 0.2 * 0.75));
     // A megabyte of text is a text like another.

@@ -14,11 +14,12 @@ use tempfile::TempDir;
 use crate::common::{fixture, full_pass, interp, load, prompt, tiny};
 
 /// The small trained checkpoint.
-fn model() -> PathBuf {
+pub fn model() -> PathBuf {
     fixture("identity-rules/model")
 }
 
-fn read(path: &Path) -> Value {
+/// A JSON file.
+pub fn read(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
 }
 
@@ -109,6 +110,12 @@ fn choices_are_answered_and_an_edit_takes_the_answers_away() {
     assert!(accuracy["ci"][0].as_f64().unwrap() > 0.0, "{accuracy}");
     assert_eq!((&paired["n_clusters"], &accuracy["rows"]), (&json!(20), &json!(40)));
     let edited = read(&out.join("edited/summary.json"));
+    for (name, field) in [("ECE", "ece"), ("MCE", "mce")] {
+        let (cell, of) = (cell(name), |found: &Value| found[field].as_f64().unwrap());
+        let [delta, lo, hi] = [&cell["delta"], &cell["ci"][0], &cell["ci"][1]].map(|x| x.as_f64().unwrap());
+        assert!((of(&found) - of(&edited) - delta).abs() < 1e-12, "{cell}");
+        assert!(lo < hi && lo <= delta && delta <= hi && cell["se"].as_f64().unwrap() > 0.0, "{cell}");
+    }
     let delta = found["accuracy"].as_f64().unwrap() - edited["accuracy"].as_f64().unwrap();
     assert!((delta - accuracy["delta"].as_f64().unwrap()).abs() < 1e-12);
     for name in ["paired.csv", "paired.svg", "paired.png", "reliability.svg", "samples.jsonl", "run.json"] {
@@ -219,6 +226,9 @@ fn a_model_answers_biology_questions_with_and_without_an_edit() {
     assert_eq!(said.code, 0, "{}", said.err);
     let run = read(&out.join("run.json"));
     assert_eq!((&run["schema"], &run["evaluation"]), (&json!("interp.eval/1"), &json!("bio")));
+    let weights = &run["settings"]["model"]["weights"];
+    assert_eq!((weights[0]["sha256"].as_str().map(str::len), &run["questions"]["n"]), (Some(64), &json!(3)), "{run}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the questions and the folder");
     let generation = &run["settings"]["generation"];
     assert_eq!((&generation["temperature"], &generation["top_p"]), (&json!(0.1), &json!(0.9)), "as published");
     assert_eq!((&generation["max_new_tokens"], &generation["edit"]["heads"]), (&json!(6), &json!("L2.H6")));

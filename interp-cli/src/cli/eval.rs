@@ -130,6 +130,9 @@ pub struct BioArgs {
     /// Output folder
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Leave out questions that cannot be used, and name them in run.json; if not given, one refuses the file
+    #[arg(long)]
+    pub skip_broken: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -165,6 +168,9 @@ pub struct SocratesArgs {
     /// Output folder
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Leave out questions that cannot be used, and name them in run.json; if not given, one refuses the file
+    #[arg(long)]
+    pub skip_broken: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -191,6 +197,9 @@ pub struct ChoiceArgs {
     /// Output folder
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Leave out questions that cannot be used, and name them in run.json; if not given, one refuses the file
+    #[arg(long)]
+    pub skip_broken: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

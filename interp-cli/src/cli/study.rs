@@ -21,7 +21,7 @@ pub enum StudyCommand {
     /// Symbol abstraction, symbolic induction and retrieval heads, by causal mediation on identity rules
     Symbolic(SymbolicArgs),
     /// Procedural compliance: what checkpoints of one base answer, and which heads carry it
-    Compliance(ComplianceArgs),
+    Compliance(StudyComplianceArgs),
 }
 
 /// `interp study symbolic`.
@@ -52,7 +52,7 @@ pub struct SymbolicArgs {
 
 /// `interp study compliance`.
 #[derive(Debug, Args)]
-pub struct ComplianceArgs {
+pub struct StudyComplianceArgs {
     /// Checkpoints of one geometry and tokenizer, the reference (the base) first: NAME=MODEL+apply:ADAPTER
     #[arg(value_name = "[NAME=]CHECKPOINT", required = true)]
     pub checkpoints: Vec<String>,

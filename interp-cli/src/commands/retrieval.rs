@@ -19,7 +19,7 @@ use self::ranking::Ranking;
 use self::trials::{Haystack, Place};
 use crate::cli::{ModelArgs, RetrievalArgs};
 use crate::interrupt;
-use crate::model::Model;
+use crate::model::{Model, fingerprint};
 use crate::output::{Exit, Printer};
 use crate::progress::bar;
 
@@ -83,6 +83,8 @@ fn measure(
         "dtype": model.precision.dtype.to_string(),
         "weights": args.compute.weights,
         "config_sha256": model.file_sha256("config.json")?,
+        // Hashes of large files take minutes and come last; by this a stopped run knows its weights again at once.
+        "weights_fingerprint": fingerprint(&model.weight_files())?,
         "needles": needles.iter().map(|one| json!([one.needle, one.question, one.real_needle])).collect::<Vec<_>>(),
         "haystack_sha256": haystacks.iter().map(|one| one.sha256.clone()).collect::<Vec<_>>(),
         "lengths": lengths,

@@ -1,5 +1,7 @@
 //! `interp task`: the trials of a built-in task, as lines of a trial file, to stdout. Runs a model only where a filter asks.
 
+mod compliance;
+
 use anyhow::Result;
 use interp_core::decoder::Decoder;
 use interp_core::task::{Filter, IdentityRules, Made, Pairing, Wanted, jsonl};
@@ -13,6 +15,7 @@ use crate::progress::bar;
 pub fn task(args: &TaskArgs, printer: &Printer) -> Result<Exit> {
     match &args.task {
         TaskCommand::IdentityRules(args) => identity_rules(args, printer),
+        TaskCommand::Compliance(args) => compliance::compliance(args, printer),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-use icu_normalizer::{ComposingNormalizerBorrowed, ComposingNormalizer};
+use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -110,18 +110,13 @@ pub fn cleaned(records: &[Record], cohorts: &[&str], unobservable: impl Fn(&Reco
 
 /// What `test` shares with `train`. Only the first level must be empty: whether processes may be shared depends on what the
 /// test cases are for.
-pub fn leakage<'a>(
-    train: impl IntoIterator<Item = &'a Record>,
-    test: impl IntoIterator<Item = &'a Record>,
-) -> Leakage {
+pub fn leakage<'a>(train: impl IntoIterator<Item = &'a Record>, test: impl IntoIterator<Item = &'a Record>) -> Leakage {
     let (train, test): (Vec<&Record>, Vec<&Record>) = (train.into_iter().collect(), test.into_iter().collect());
     let mut keys: HashMap<[u8; 32], &str> = HashMap::new();
     train.iter().for_each(|one| {
         keys.entry(key(one)).or_insert(&one.id);
     });
-    let same = |one: &&Record| {
-        keys.get(&key(one)).map(|id| Instance { test: one.id.clone(), train: (*id).into() })
-    };
+    let same = |one: &&Record| keys.get(&key(one)).map(|id| Instance { test: one.id.clone(), train: (*id).into() });
     let scenarios = |records: &[&Record]| records.iter().map(|one| normal(&one.scenario)).collect::<Vec<String>>();
     let nearest = shingles::nearest(&scenarios(&train), &scenarios(&test));
     let near = nearest.into_iter().zip(&test).filter_map(|(nearest, one)| {
@@ -130,8 +125,7 @@ pub fn leakage<'a>(
     });
     let known: HashSet<&str> = train.iter().map(|one| &*one.process_id).collect();
     let procedures: HashSet<[u8; 32]> = train.iter().map(|one| digest(&one.procedure)).collect();
-    let is_known =
-        |one: &&&Record| known.contains(&*one.process_id) || procedures.contains(&digest(&one.procedure));
+    let is_known = |one: &&&Record| known.contains(&*one.process_id) || procedures.contains(&digest(&one.procedure));
     let mut processes: Vec<String> =
         test.iter().map(|one| &one.process_id).filter(|id| known.contains(&***id)).cloned().collect();
     processes.sort_unstable();

@@ -10,6 +10,7 @@ use super::narrate::Setting;
 use super::perturb::{Edited, Perturber, Phrases};
 use super::process::{Binding, Process};
 use super::record::{Gold, Meta, Pair, PairKind, Perturbation, Record};
+use super::scaffold::Scaffold;
 use super::trace::trace;
 use super::words::procedure;
 use crate::error::{Error, Result};
@@ -38,8 +39,8 @@ pub struct Corpus {
     pub test: Vec<Record>,
     /// Pairs of cases of `test`.
     pub pairs: Vec<Pair>,
-    /// Per case of `train`: signals and texts of its worked solution.
-    pub traces: Vec<Vec<(&'static str, String)>>,
+    /// Per case of `train`: its worked solution.
+    pub traces: Vec<Scaffold>,
     /// What became of every attempt.
     pub attempts: BTreeMap<Perturbation, Attempts>,
 }
@@ -58,7 +59,7 @@ pub struct Attempts {
 /// One case on its way into the corpus.
 struct Case {
     record: Record,
-    trace: Vec<(&'static str, String)>,
+    trace: Scaffold,
 }
 
 /// What a scenario was made from, beside its own edit.
@@ -171,7 +172,12 @@ impl<'a> Maker<'a> {
         };
         let (honoured, ignored) = edits.exception(&good, rng).unzip();
         let mut wanted: Vec<(P, Origin<'_>, &[_], Option<Edited>)> = vec![
-            (P::BaselineCompliant, Origin { name: "whole", parent: None, parent_gold: Gold::Compliant }, &good, Some(Edited::none(good.clone()))),
+            (
+                P::BaselineCompliant,
+                Origin { name: "whole", parent: None, parent_gold: Gold::Compliant },
+                &good,
+                Some(Edited::none(good.clone())),
+            ),
             (P::BaselineNoncompliant, of_good("broken"), &good, plain),
             (P::BaselineCompliant, of_good("swapped"), &good, edits.swap(&good, false, rng)),
             (P::LexicalParaphrase, of_good("whole-reworded"), &good, Some(edits.paraphrase(&good, rng))),
@@ -181,8 +187,18 @@ impl<'a> Maker<'a> {
             (P::ExceptionTrigger, of_good("honoured"), &good, honoured),
             (P::ExceptionTrigger, of_good("ignored"), &good, ignored),
             (P::DistractorInjection, of_good("whole-distracted"), &good, edits.distract(&good, rng)),
-            (P::AdversarialSurfaceCompliant, of_good("whole-dressed"), &good, edits.dress(Edited::none(good.clone()), false, rng)),
-            (P::AdversarialSurfaceNoncompliant, of_good("broken-dressed"), &good, some_violation.and_then(|edited| edits.dress(edited, true, rng))),
+            (
+                P::AdversarialSurfaceCompliant,
+                of_good("whole-dressed"),
+                &good,
+                edits.dress(Edited::none(good.clone()), false, rng),
+            ),
+            (
+                P::AdversarialSurfaceNoncompliant,
+                of_good("broken-dressed"),
+                &good,
+                some_violation.and_then(|edited| edits.dress(edited, true, rng)),
+            ),
         ];
         // One of the two only, so that neither label is the more frequent by far.
         if let Some(broken) = &broken {
@@ -196,7 +212,8 @@ impl<'a> Maker<'a> {
             if kept.len() == room {
                 break;
             }
-            let (name, has_parent) = (origin.name, origin.parent.is_none_or(|parent| kept.iter().any(|(name, _)| id(name) == parent)));
+            let (name, has_parent) =
+                (origin.name, origin.parent.is_none_or(|parent| kept.iter().any(|(name, _)| id(name) == parent)));
             if !has_parent {
                 continue;
             }

@@ -86,12 +86,18 @@ impl Setting<'_> {
     pub fn violations_of_text(&self, scenario: &str, prefixes: &[String]) -> Vec<Violation> {
         let known = readings(self.process, self.binding);
         let event = |text: &str| {
-            let text = format!("{}.", text.trim_end_matches('.'));
             let bare = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix.as_str())).map(capital);
-            let found = known.get(&text).or_else(|| known.get(bare.as_ref()?)).cloned();
-            found.unwrap_or(Event { what: What::Aside(text), role: String::new(), other_words: None })
+            let found = known.get(text).or_else(|| known.get(bare.as_ref()?)).cloned();
+            found.unwrap_or(Event { what: What::Aside(text.into()), role: String::new(), other_words: None })
         };
-        violations(self.process, &scenario.split_inclusive(". ").map(|text| event(text.trim())).collect::<Vec<_>>())
+        let mut events = Vec::new();
+        let mut rest = scenario.trim();
+        while !rest.is_empty() {
+            let end = rest.find(['.', '!', '?']).map_or(rest.len(), |end| end + 1);
+            events.push(event(&rest[..end]));
+            rest = rest[end..].trim_start();
+        }
+        violations(self.process, &events)
     }
 
     /// Where a step is told.
@@ -117,7 +123,8 @@ impl Setting<'_> {
 /// Words that carry meaning, in lower case.
 fn content_words(text: &str) -> std::collections::BTreeSet<String> {
     const EMPTY: [&str; 18] = [
-        "the", "a", "an", "by", "of", "on", "in", "to", "was", "were", "for", "with", "at", "and", "from", "it", "up", "out",
+        "the", "a", "an", "by", "of", "on", "in", "to", "was", "were", "for", "with", "at", "and", "from", "it", "up",
+        "out",
     ];
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase);
     words.filter(|word| !EMPTY.contains(&word.as_str())).collect()

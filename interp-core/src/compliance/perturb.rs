@@ -216,7 +216,9 @@ impl Perturber<'_> {
             Perturbation::BaselineCompliant | Perturbation::AdversarialSurfaceCompliant => after.is_empty(),
             Perturbation::BaselineNoncompliant | Perturbation::AdversarialSurfaceNoncompliant => after.len() == 1,
             Perturbation::ExceptionTrigger => after.len() <= 1,
-            Perturbation::StepReorderInvalid => edited.edge.is_some_and(|(a, b)| after.contains(&Violation::Order(a, b))),
+            Perturbation::StepReorderInvalid => {
+                edited.edge.is_some_and(|(a, b)| after.contains(&Violation::Order(a, b)))
+            }
             Perturbation::PrerequisiteOmission => matches!(after[..], [Violation::Needs(..)]),
             Perturbation::HierarchyViolation => matches!(after[..], [Violation::Authority(_)]),
             Perturbation::DistractorInjection => after == before && acts(parent) == acts(&edited.sentences),

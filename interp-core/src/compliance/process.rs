@@ -109,8 +109,12 @@ struct File {
 /// Processes of a TOML text. `path` is for errors, and its stem is the domain.
 pub fn processes(path: &Path, text: &str) -> Result<Vec<Process>> {
     let refuse = |problem: String, hint: &str| Error::File { path: path.into(), problem, hint: Some(hint.into()) };
-    let file: File = toml::from_str(text)
-        .map_err(|error| refuse(error.to_string().trim_end().into(), "mend it as `interp task compliance --help` says"))?;
+    let file: File = toml::from_str(text).map_err(|error| {
+        refuse(
+            error.to_string().trim_end().into(),
+            "README.md shows what a process file holds, under `Procedural compliance`",
+        )
+    })?;
     let domain = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut seen = BTreeSet::new();
     let mut all = file.process;
@@ -188,11 +192,13 @@ impl Process {
             }
         }
         let words: Vec<&String> = self.roles.values().chain(self.slots.values()).flatten().collect();
-        if let Some(word) = words.iter().enumerate().find(|(i, word)| words[..*i].contains(word)).map(|(_, word)| word) {
+        if let Some(word) = words.iter().enumerate().find(|(i, word)| words[..*i].contains(word)).map(|(_, word)| word)
+        {
             let problem = format!("the word {word:?} stands twice, so that a sentence would not say what it means");
             return fault("roles", problem, "give every role and slot words of its own");
         }
-        let (mut ranks, roles): (Vec<&String>, Vec<&String>) = (self.ranks.iter().collect(), self.roles.keys().collect());
+        let (mut ranks, roles): (Vec<&String>, Vec<&String>) =
+            (self.ranks.iter().collect(), self.roles.keys().collect());
         ranks.sort();
         if ranks != roles {
             return fault("ranks", format!("{:?}, and the roles are {roles:?}", self.ranks), "rank every role once");
@@ -230,7 +236,9 @@ impl Process {
             self.check_words(&field(""), texts.into_iter().chain(&exception.reworded))?;
         }
         match self.cycle() {
-            Some(ids) => fault("steps", format!("precedence runs in a circle: {}", ids.join(" before ")), "take one edge out"),
+            Some(ids) => {
+                fault("steps", format!("precedence runs in a circle: {}", ids.join(" before ")), "take one edge out")
+            }
             None => Ok(()),
         }
     }

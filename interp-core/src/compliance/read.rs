@@ -61,14 +61,19 @@ fn record(row: &Row<'_>) -> Result<Record> {
             false => Ok(text.into()),
         }
     };
-    let perturbation = row.text("perturbation")?.parse::<Perturbation>().map_err(|error| {
-        row.wrong("perturbation", error.to_string(), error.hint().expect("it lists them"))
-    })?;
+    let perturbation = row
+        .text("perturbation")?
+        .parse::<Perturbation>()
+        .map_err(|error| row.wrong("perturbation", error.to_string(), error.hint().expect("it lists them")))?;
     let admit = match row.optional("admit") {
         None => true,
         Some(Value::Bool(admit)) => *admit,
         Some(other) => {
-            return Err(row.wrong("admit", format!("must be true or false, found {other}"), "mend it, or leave it out"));
+            return Err(row.wrong(
+                "admit",
+                format!("must be true or false, found {other}"),
+                "mend it, or leave it out",
+            ));
         }
     };
     let meta = match row.optional("meta") {
@@ -136,7 +141,8 @@ fn pair(row: &Row<'_>, by_id: &HashMap<&str, &Record>) -> Result<Pair> {
         return wrong("b", format!("{:?} is paired with itself", a.id));
     }
     if a.process_id != b.process_id {
-        let problem = format!("{:?} and {:?} are about two processes, {} and {}", a.id, b.id, a.process_id, b.process_id);
+        let problem =
+            format!("{:?} and {:?} are about two processes, {} and {}", a.id, b.id, a.process_id, b.process_id);
         return wrong("b", problem);
     }
     if a.procedure != b.procedure {

@@ -66,19 +66,22 @@ impl Signal {
     pub fn of(label: &str) -> Self {
         let plain = label.to_lowercase().replace(['_', '-'], " ").replace('&', " and ");
         let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self::ALL.into_iter().find(|one| one.label() == plain).unwrap_or_else(|| Signal::Other(label.into()))
+        Self::ALL
+            .into_iter()
+            .find(|one| one.label().to_lowercase() == plain)
+            .unwrap_or_else(|| Signal::Other(label.into()))
     }
 
     /// The label, as [`Scaffold`] writes it.
     pub fn label(&self) -> &str {
         match self {
-            Signal::Addition => "addition and elaboration",
-            Signal::Example => "examples and illustration",
-            Signal::Opinion => "personal opinion and recall",
-            Signal::Contrast => "contrast and concession",
-            Signal::Reasoning => "reasoning and analysis",
-            Signal::Conclusion => "conclusion and summary",
-            Signal::Response => "response generation",
+            Signal::Addition => "Addition and Elaboration",
+            Signal::Example => "Examples and Illustration",
+            Signal::Opinion => "Personal Opinion and Recall",
+            Signal::Contrast => "Contrast and Concession",
+            Signal::Reasoning => "Reasoning and Analysis",
+            Signal::Conclusion => "Conclusion and Summary",
+            Signal::Response => "Response Generation",
             Signal::Other(raw) => raw,
         }
     }
@@ -195,7 +198,7 @@ mod tests {
         assert_eq!(found.steps, steps);
         let counts: Vec<(String, usize)> = found.counts().into_iter().map(|(one, n)| (one.to_string(), n)).collect();
         assert_eq!(counts.len(), 9);
-        assert_eq!(counts[4..6], [("reasoning and analysis".into(), 1), ("conclusion and summary".into(), 1)]);
+        assert_eq!(counts[4..6], [("Reasoning and Analysis".into(), 1), ("Conclusion and Summary".into(), 1)]);
         assert_eq!(counts[7..], [("other:Check_7".into(), 1), ("other:check_7".into(), 1)]);
         assert_eq!(serde_json::to_value(&found.steps[1]).unwrap()["signal"], "other:Check_7");
     }
@@ -220,6 +223,6 @@ mod tests {
             assert_eq!(Scaffold::parse(&scaffold.to_string()), scaffold);
         }
         let one = Scaffold { before: String::new(), steps: vec![step(Signal::Reasoning, "So.")] };
-        assert_eq!(one.to_string(), "[SIG=reasoning and analysis] So.");
+        assert_eq!(one.to_string(), "[SIG=Reasoning and Analysis] So.");
     }
 }

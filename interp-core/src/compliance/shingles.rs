@@ -27,7 +27,8 @@ pub fn nearest(texts: &[String], others: &[String]) -> Vec<Option<(usize, f64)>>
     // Of comparison, so that ids themselves are in order.
     texts.iter_mut().for_each(|set| set.sort_unstable());
     let find = |set: &Vec<usize>| {
-        let mut candidates: Vec<usize> = rarest(set).iter().filter_map(|id| having.get(id)).flatten().copied().collect();
+        let mut candidates: Vec<usize> =
+            rarest(set).iter().filter_map(|id| having.get(id)).flatten().copied().collect();
         candidates.sort_unstable();
         candidates.dedup();
         let mut sorted = set.clone();
@@ -110,7 +111,8 @@ mod tests {
         let texts: Vec<_> = texts.iter().map(set).collect();
         let best = |other: &String| {
             let other = set(other);
-            let similar = texts.iter().map(|one| one.intersection(&other).count() as f64 / one.union(&other).count() as f64);
+            let similar =
+                texts.iter().map(|one| one.intersection(&other).count() as f64 / one.union(&other).count() as f64);
             let near = similar.enumerate().filter(|(_, similarity)| *similarity >= 0.8);
             near.fold(None, |best: Option<(usize, f64)>, (place, found)| match best {
                 Some((_, highest)) if highest >= found => best,

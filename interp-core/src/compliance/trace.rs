@@ -3,9 +3,10 @@
 use super::narrate::{Sentence, Setting};
 use super::record::Gold;
 use super::rules::{Violation, What};
+use super::scaffold::{Scaffold, Signal, Step};
 
-/// Steps of reasoning, each with the signal that a scaffold marks it with.
-pub fn trace(setting: &Setting<'_>, sentences: &[Sentence], gold: Gold) -> Vec<(&'static str, String)> {
+/// Steps of reasoning; the last one is the answer.
+pub fn trace(setting: &Setting<'_>, sentences: &[Sentence], gold: Gold) -> Scaffold {
     let told = sentences.iter().map(|sentence| told(setting, sentence));
     let violations = setting.violations(sentences);
     let rules = (0..setting.process.steps.len()).map(|step| rule(setting, sentences, &violations, step));
@@ -14,36 +15,37 @@ pub fn trace(setting: &Setting<'_>, sentences: &[Sentence], gold: Gold) -> Vec<(
         1 => "One rule is broken.".to_owned(),
         n => format!("{n} rules are broken."),
     };
-    let end = [("Conclusion and Summary", broken), ("Response Generation", format!("FINAL ANSWER: {gold}"))];
-    told.chain(rules).chain(end).collect()
+    let end = [(Signal::Conclusion, broken), (Signal::Response, format!("FINAL ANSWER: {gold}"))];
+    let mut steps: Vec<Step> = Vec::new();
+    for (signal, text) in told.chain(rules).chain(end) {
+        match steps.last_mut() {
+            // What one signal announces is one step of reasoning.
+            Some(step) if step.signal == signal => step.text += &format!(" {text}"),
+            _ => steps.push(Step { signal, text }),
+        }
+    }
+    Scaffold { before: String::new(), steps }
 }
 
 /// What a sentence says: step and actor.
-fn told(setting: &Setting<'_>, sentence: &Sentence) -> (&'static str, String) {
+fn told(setting: &Setting<'_>, sentence: &Sentence) -> (Signal, String) {
     let event = &sentence.event;
     let actor = || setting.binding.actor(&event.role);
     match &event.what {
         What::Step(step) if event.other_words.is_some() => {
-            ("Addition and Elaboration", format!("{} by the {} to another thing.", step + 1, actor()))
+            (Signal::Addition, format!("{} by the {} to another thing.", step + 1, actor()))
         }
-        What::Step(step) => ("Addition and Elaboration", format!("{} by the {}.", step + 1, actor())),
+        What::Step(step) => (Signal::Addition, format!("{} by the {}.", step + 1, actor())),
         What::Instead(exception) => {
-            ("Addition and Elaboration", format!("instead of {} by the {}.", replaced(setting, *exception), actor()))
+            (Signal::Addition, format!("instead of {} by the {}.", replaced(setting, *exception), actor()))
         }
-        What::Fact(exception) => {
-            ("Contrast and Concession", format!("{} is replaced.", replaced(setting, *exception)))
-        }
-        What::Aside(_) => ("Examples and Illustration", "no step.".into()),
+        What::Fact(exception) => (Signal::Contrast, format!("{} is replaced.", replaced(setting, *exception))),
+        What::Aside(_) => (Signal::Example, "no step.".into()),
     }
 }
 
 /// How one rule stands.
-fn rule(
-    setting: &Setting<'_>,
-    sentences: &[Sentence],
-    violations: &[Violation],
-    step: usize,
-) -> (&'static str, String) {
+fn rule(setting: &Setting<'_>, sentences: &[Sentence], violations: &[Violation], step: usize) -> (Signal, String) {
     let process = setting.process;
     let of_step = |violation: &&Violation| match violation {
         Violation::Missing(i) | Violation::Actor(i) | Violation::Authority(i) | Violation::Object(i) => *i == step,
@@ -66,7 +68,7 @@ fn rule(
         None if setting.at(sentences, step).is_none() => "not needed".into(),
         None => "good".into(),
     };
-    ("Reasoning and Analysis", format!("{} {found}.", step + 1))
+    (Signal::Reasoning, format!("{} {found}.", step + 1))
 }
 
 /// The number of the step that an exception replaces.

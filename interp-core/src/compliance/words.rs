@@ -85,7 +85,8 @@ pub fn readings(process: &Process, binding: &Binding) -> HashMap<String, Event> 
             for words in &others {
                 let other_words = (words != binding).then(|| words.clone());
                 let event = Event { what: what.clone(), role: role.clone(), other_words };
-                let wordings = [Wording::Plain, Wording::Passive].into_iter().chain((0..n_reworded).map(Wording::Reworded));
+                let wordings =
+                    [Wording::Plain, Wording::Passive].into_iter().chain((0..n_reworded).map(Wording::Reworded));
                 for wording in wordings {
                     let text = sentence(process, binding, &event, wording);
                     // A sentence without a slot reads the same under every filling: that of the procedure.

@@ -1,6 +1,7 @@
 //! Files of evaluations: JSON and JSONL in, rows with typed fields out. Every refusal names file, line or field, and remedy.
 //!
-//! Unlike a sweep's trials, rows are not passed over when they are broken: a mean over other rows is another number.
+//! Unlike a sweep's trials, rows are not passed over when they are broken, unless that is asked for: a mean over other rows is
+//! another number.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -23,35 +24,105 @@ pub struct Row<'a> {
 pub fn json(path: &Path) -> Result<Value> {
     let text = text(path)?;
     serde_json::from_str(&text).map_err(|source| match bare_number(&text) {
-        Some(error) => refuse(path, error, "numbers must be finite: score these samples again, or take them out"),
+        Some((line, error)) => refuse(
+            path,
+            format!("line {line}: {error}"),
+            "numbers must be finite: score these samples again, or take them out",
+        ),
         None => Error::Json { path: path.into(), line: None, source },
     })
 }
 
 /// The objects of a JSONL file with their 1-based lines; blank lines are passed over.
 pub fn lines(path: &Path) -> Result<Vec<(usize, Map<String, Value>)>> {
-    let text = text(path)?;
-    let mut rows = Vec::new();
-    for (number, line) in (1..).zip(text.split('\n')) {
-        if !line.trim().is_empty() {
-            let row = line_of(line).map_err(|problem| Error::Prompt {
-                place: format!("{}:{number}", path.display()),
-                problem,
-                hint: Some("a line is one JSON object, {…}; mend it or take it out".into()),
-            })?;
-            rows.push((number, row));
+    parsed(path, &text(path)?).map(|(line, map)| Ok((line, map?))).collect()
+}
+
+/// Every line that is not blank, or what is wrong with it.
+fn parsed<'a>(path: &'a Path, text: &'a str) -> impl Iterator<Item = (usize, Result<Map<String, Value>>)> + 'a {
+    let filled = (1..).zip(text.split('\n')).filter(|(_, line)| !line.trim().is_empty());
+    filled.map(|(number, line)| {
+        let refuse = |problem| Error::Prompt {
+            place: format!("{}:{number}", path.display()),
+            problem,
+            hint: Some("a line is one JSON object, {…}; mend it or take it out".into()),
+        };
+        (number, line_of(line).map_err(refuse))
+    })
+}
+
+/// The rows of a JSONL file that can be used, and what is wrong with the others.
+#[derive(Debug)]
+pub struct Rows<T> {
+    /// In the file's order.
+    pub good: Vec<T>,
+    /// One error for each of the others; none unless broken rows are passed over.
+    pub bad: Vec<Error>,
+    pass_over: bool,
+}
+
+impl<T> Rows<T> {
+    /// What `of` makes of every row, given its id (its own, or `line-N`). Errs at the first row that it cannot use; with
+    /// `pass_over`, only where there is no other. Errs in any case for ids that stand twice, since nobody can say which is meant.
+    pub fn read(path: &Path, pass_over: bool, of: impl Fn(&str, &Row<'_>) -> Result<T>) -> Result<Self> {
+        let mut ids = Vec::new();
+        let mut rows = Rows { good: Vec::new(), bad: Vec::new(), pass_over };
+        for (line, map) in parsed(path, &text(path)?) {
+            let one = map.and_then(|map| {
+                let row = Row::of_line(path, line, &map);
+                let id = row.label("id")?.unwrap_or_else(|| format!("line-{line}"));
+                Ok((of(&id, &row)?, id))
+            });
+            if let Some((one, id)) = rows.accept(one)? {
+                rows.good.push(one);
+                ids.push((format!("line {line}"), id));
+            }
+        }
+        distinct(path, ids.into_iter())?;
+        rows.some_are_good()
+    }
+
+    /// What `of` makes of every row that is good so far. A row that it cannot use is treated like a broken one, and gone.
+    pub fn keep<U>(&mut self, mut of: impl FnMut(&T) -> Result<U>) -> Result<Vec<U>> {
+        let mut made = Vec::new();
+        let mut rows = Rows { good: Vec::new(), bad: std::mem::take(&mut self.bad), pass_over: self.pass_over };
+        for one in std::mem::take(&mut self.good) {
+            if let Some(new) = rows.accept(of(&one))? {
+                rows.good.push(one);
+                made.push(new);
+            }
+        }
+        *self = rows.some_are_good()?;
+        Ok(made)
+    }
+
+    fn accept<U>(&mut self, one: Result<U>) -> Result<Option<U>> {
+        match one {
+            Ok(one) => Ok(Some(one)),
+            Err(error) if self.pass_over => {
+                self.bad.push(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
-    match rows.is_empty() {
-        true => Err(refuse(path, "the file holds no line".into(), "write one JSON object per line")),
-        false => Ok(rows),
+
+    fn some_are_good(mut self) -> Result<Self> {
+        match self.good.is_empty() {
+            true => Err(self.bad.swap_remove(0)),
+            false => Ok(self),
+        }
     }
 }
 
 /// One line of JSONL, or what is wrong with it.
 pub fn line_of(line: &str) -> std::result::Result<Map<String, Value>, String> {
-    serde_json::from_str::<Map<String, Value>>(line)
-        .map_err(|error| bare_number(line).unwrap_or_else(|| format!("malformed JSON: {error}")))
+    // The parser counts lines within this one, and callers say which it is.
+    let malformed = |error: String| format!("malformed JSON: {}", error.replace(" at line 1 column ", " at column "));
+    serde_json::from_str::<Map<String, Value>>(line).map_err(|error| match bare_number(line) {
+        Some((_, problem)) => problem,
+        None => malformed(error.to_string()),
+    })
 }
 
 /// What is wrong with `path` as a whole.
@@ -86,8 +157,8 @@ fn text(path: &Path) -> Result<String> {
     }
 }
 
-/// NaN and infinities as some programs write them into what is then no JSON, with the field they stand in.
-fn bare_number(text: &str) -> Option<String> {
+/// NaN and infinities as some programs write them into what is then no JSON: the line, and the field they stand in.
+fn bare_number(text: &str) -> Option<(usize, String)> {
     let (mut line, mut name, mut inside, mut from, mut escaped) = (1, "", false, 0, false);
     for (at, c) in text.char_indices() {
         line += usize::from(c == '\n');
@@ -99,7 +170,7 @@ fn bare_number(text: &str) -> Option<String> {
             'N' | 'I' if !inside => {
                 let word = ["NaN", "Infinity"].into_iter().find(|word| text[at..].starts_with(word))?;
                 let sign = if text[..at].ends_with('-') { "-" } else { "" };
-                return Some(format!("line {line}: field `{name}` is {sign}{word}, which is no number"));
+                return Some((line, format!("field `{name}` is {sign}{word}, which is no number")));
             }
             _ => {}
         }
@@ -117,6 +188,11 @@ impl<'a> Row<'a> {
     /// A row of a JSONL file.
     pub fn of_line(path: &Path, line: usize, map: &'a Map<String, Value>) -> Self {
         Self::new(format!("{}:{line}", path.display()), "", map)
+    }
+
+    /// All its fields.
+    pub fn fields(&self) -> &'a Map<String, Value> {
+        self.map
     }
 
     /// An error about a field of this row.
@@ -199,8 +275,9 @@ mod tests {
     #[test]
     fn numbers_that_are_none_are_named_with_their_field() {
         let text = "{\"a\": \"N \\\" NaN\",\n \"total_reward\": NaN}";
-        assert_eq!(bare_number(text).unwrap(), "line 2: field `total_reward` is NaN, which is no number");
-        assert_eq!(bare_number("{\"x\": -Infinity}").unwrap(), "line 1: field `x` is -Infinity, which is no number");
+        assert_eq!(bare_number(text).unwrap(), (2, "field `total_reward` is NaN, which is no number".into()));
+        assert_eq!(bare_number("{\"x\": -Infinity}").unwrap().1, "field `x` is -Infinity, which is no number");
+        assert_eq!(line_of("{\"x\": NaN}").unwrap_err(), "field `x` is NaN, which is no number");
         assert_eq!(bare_number("{\"x\": 1,}"), None);
         assert_eq!(line_of("[1]").unwrap_err().split(':').next(), Some("malformed JSON"));
     }
@@ -222,5 +299,34 @@ mod tests {
         let ids = rows.iter().map(|(line, row)| (format!("line {line}"), row["id"].to_string()));
         let error = distinct(&path, ids).unwrap_err().to_string();
         assert!(error.ends_with("id \"1\" stands twice, at line 1 and at line 3"), "{error}");
+    }
+
+    #[test]
+    fn broken_rows_are_passed_over_only_where_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let number = |id: &str, row: &Row<'_>| Ok((id.to_owned(), row.number("x")?));
+        let read = |text: &str, pass_over| {
+            std::fs::write(&path, text).unwrap();
+            Rows::read(&path, pass_over, number).map_err(|error| error.to_string())
+        };
+        let text = "{\"x\": 1}\n{\"x\": NaN}\n\n{\"id\": \"a\", \"x\": 4}\n{\"id\": \"b\"}\n";
+        assert!(read(text, false).unwrap_err().ends_with("f:2: field `x` is NaN, which is no number"));
+        let mut rows = read(text, true).unwrap();
+        assert_eq!(rows.good, [("line-1".into(), 1.0), ("a".into(), 4.0)]);
+        let places: Vec<String> = rows.bad.iter().map(|error| error.to_string()).collect();
+        assert!(places.len() == 2 && places[1].ends_with("f:5: field `x`: missing"), "{places:?}");
+
+        let odd = |(id, x): &(String, f64)| match x % 2.0 == 1.0 {
+            true => Ok(*x as i64),
+            false => Err(refuse(&path, format!("{id} is even"), "give odd ones")),
+        };
+        assert_eq!((rows.keep(odd).unwrap(), rows.good.len(), rows.bad.len()), (vec![1], 1, 3));
+        assert!(rows.keep(|_| Err::<(), _>(refuse(&path, "no".into(), "yes"))).is_err(), "none is left");
+        // What nobody can decide is refused whatever was asked for.
+        assert!(
+            read("{\"x\": \"y\"}", true).is_err()
+                && read("{\"id\": 1, \"x\": 1}\n{\"id\": 1, \"x\": 2}", true).is_err()
+        );
     }
 }

@@ -50,7 +50,8 @@ pub struct Cumulative {
     pub max: usize,
     /// Random sets at every k.
     pub draws: usize,
-    /// From one k of the random sets to the next; `None` takes 10, and of more than 500 cells 4 among the last 500.
+    /// From one k of the random sets to the next; `None` takes 10 (the largest k, if that is less), and of more than 500 cells
+    /// 4 among the last 500.
     pub random_step: Option<usize>,
     /// Seed of the random sets. A set depends on the seed, k and its number alone.
     pub seed: u64,
@@ -93,7 +94,13 @@ impl Cumulative {
         let near_end = |k: usize| k + NARROW_TO >= n;
         let ranked = |k: usize| self.step.unwrap_or(if k > WIDE_FROM { 8 } else { 2 });
         let lowest = |k: usize| self.step.unwrap_or(if near_end(k) { ranked(k).min(4) } else { ranked(k) });
-        let random = |k: usize| self.random_step.unwrap_or(if n > NARROW_TO && near_end(k) { 4 } else { 10 });
+        let random =
+            |k: usize| self.random_step.unwrap_or(if n > NARROW_TO && near_end(k) { 4 } else { max.clamp(1, 10) });
+        for (what, step) in [("step", ranked(0)), ("random step", random(0))] {
+            if step > max {
+                return wrong(what, step, "is more than the heads that may be taken away");
+            }
+        }
         let mut sets = Vec::new();
         let mut pool = order.to_vec();
         pool.sort_unstable();
@@ -110,9 +117,6 @@ impl Cumulative {
                 rng.set_stream(FIRST_STREAM + ((k as u64) << 32) + draw as u64);
                 sets.push(CellSet { curve: Curve::Random, k, draw, cells: choose(&pool, k, &mut rng) });
             }
-        }
-        if sets.is_empty() {
-            return wrong("step", ranked(0), "is more than the heads that may be taken away");
         }
         Ok(sets)
     }
@@ -195,6 +199,12 @@ mod tests {
         assert_eq!(said(Cumulative { step: Some(0), ..PLAN }), "step 0: must be at least 1");
         assert_eq!(said(Cumulative { random_step: Some(0), ..PLAN }), "random step 0: must be at least 1");
         assert_eq!(said(Cumulative { max: 0, ..PLAN }), "max 0: must be at least 1");
+        assert_eq!(
+            said(Cumulative { random_step: Some(4), ..PLAN }),
+            "random step 4: is more than the heads that may be taken away"
+        );
+        let small = Cumulative { max: 8, ..PLAN }.sets(&(0..32).collect::<Vec<_>>(), |cell| cell / 8).unwrap();
+        assert!(of(&small, Curve::Random).iter().all(|set| set.k == 8) && of(&small, Curve::Random).len() == 10);
         assert_eq!(said(Cumulative { max: 1, ..PLAN }), "step 2: is more than the heads that may be taken away");
     }
 }

@@ -116,6 +116,7 @@ fn prompts(args: &AttentionArgs, model: &Model) -> Result<(Vec<Item>, Vec<Error>
 
 /// The spans asked for, or those that all prompts name.
 fn names(args: &AttentionArgs, items: &[Item], notes: &mut Vec<String>) -> Result<Vec<String>> {
+    let any: BTreeSet<&String> = items.iter().flat_map(|item| item.prompt.spans.keys()).collect();
     if !args.spans.is_empty() {
         let mut names: Vec<String> = Vec::new();
         for name in &args.spans {
@@ -125,13 +126,21 @@ fn names(args: &AttentionArgs, items: &[Item], notes: &mut Vec<String>) -> Resul
                 let hint = Some("it is always measured; name spans only".into());
                 return Err(Error::Selector { what: "span", value: name.into(), problem, hint }.into());
             }
+            if !any.iter().any(|known| *known == name) {
+                let there: Vec<&str> = any.iter().map(|name| name.as_str()).collect();
+                let hint = match there.is_empty() {
+                    true => "name spans in the prompts: \"spans\": {\"NAME\": [[start, end]]}".into(),
+                    false => format!("their spans are {}", there.join(", ")),
+                };
+                let problem = "no prompt has such a span".into();
+                return Err(Error::Selector { what: "span", value: name.into(), problem, hint: Some(hint) }.into());
+            }
             if !names.iter().any(|known| known == name) {
                 names.push(name.into());
             }
         }
         return Ok(names);
     }
-    let any: BTreeSet<&String> = items.iter().flat_map(|item| item.prompt.spans.keys()).collect();
     let (all, some): (Vec<_>, Vec<_>) =
         any.into_iter().partition(|name| items.iter().all(|item| item.prompt.spans.contains_key(*name)));
     if !some.is_empty() {

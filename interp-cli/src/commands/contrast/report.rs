@@ -28,9 +28,17 @@ impl Report<'_> {
         let labelled = if clusters.labelled() { "" } else { " (no trial names a cluster: each counts as its own)" };
         printer.talk(&format!("{} trials ran in all, in {} clusters{labelled}", contrast.n_trials(), clusters.len()));
         let least = judge.flips.least_p(&clusters);
+        let n = (1..arms.len()).map(|arm| contrasted.ranking(arm).len()).min().unwrap_or(0);
         if least >= judge.level {
             let remedy = if Flips::are_all(&clusters) { "more clusters are needed" } else { "give more --flips" };
             printer.talk(&format!("no p can be under {}: {remedy} to find a change", probability(least)));
+        } else if least * n as f64 >= judge.level {
+            printer.talk(&format!(
+                "note: over {n} cells a lone change cannot have a q under {}; at least {} must change at once{}",
+                judge.level,
+                (least * n as f64 / judge.level).floor() as usize + 1,
+                if Flips::are_all(&clusters) { ", or there must be more clusters" } else { ", or give more --flips" },
+            ));
         }
         for (arm, other) in arms.iter().enumerate().skip(1) {
             let order = contrasted.ranking(arm);

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use interp_core::eval::bio::{Baseline, Evaluation, Head, NOTES, Question, Scored, answer, prompt, questions, summary};
-use interp_core::eval::read::json as read_json;
+use interp_core::eval::read::{Rows, json as read_json};
 use interp_core::eval::{Composer, Sample, Verifier};
 use interp_core::export::write_atomic;
-use interp_core::prompt::PromptSpec;
+use interp_core::prompt::{PromptReader, PromptSpec};
 use serde_json::{Value, json};
 
 use super::paired::{Measure, paired};
-use super::runner::{Published, Runner, completions};
+use super::runner::{Answers, Asked, Published, Runner, completions};
 use super::score::bio::{tables, write};
 use super::{composer, folder, notes};
 use crate::cli::{BioArgs, ModelArgs};
@@ -24,66 +24,70 @@ const PUBLISHED: Published = Published { max_new_tokens: 512, temperature: 0.1, 
 /// Answers, scores, and writes the folder.
 pub fn bio(args: &BioArgs, printer: &Printer) -> Result<Exit> {
     let composer = composer(&args.verifiers)?;
-    Folder::check(&args.out)?;
-    let questions = questions(&args.questions)?;
+    let place = Folder::check(&args.out)?;
+    let mut questions = questions(&args.questions, args.skip_broken)?;
     let baseline = args.baseline.as_deref().map(baseline).transpose()?;
     notes(printer, &NOTES);
-    let (settings, plain, edited) = answers(args, &questions, printer)?;
+    let place = place.begin()?;
+    let Some(Answers { settings, plain, edited }) = answers(args, &mut questions, printer)? else {
+        return Ok(Exit::Interrupted);
+    };
     let evaluation = |texts: &[String]| Evaluation {
-        head: head(&settings, &questions),
+        head: head(&settings, &questions.good),
         baseline,
-        samples: scored(&composer, &questions, texts),
+        samples: scored(&composer, &questions.good, texts),
     };
     let unedited = evaluation(&plain);
     let found = summary(&unedited.samples);
-    put(&args.out, &settings, &unedited, &plain)?;
+    let out = place.dir();
+    put(out, &settings, &unedited, &plain)?;
     let mut text = tables(&unedited, &found);
     if let Some(texts) = &edited {
         let edited = evaluation(texts);
-        put(&args.out.join("edited"), &settings, &edited, texts)?;
-        let compared = compare(&unedited, &edited, &questions)?;
-        compared.write(&args.out, &settings)?;
+        put(&out.join("edited"), &settings, &edited, texts)?;
+        let compared = compare(&unedited, &edited, &questions.good)?;
+        compared.write(out, &settings)?;
         text += &format!("\n{}", compared.table());
     }
-    folder::done(&args.out, "bio", &settings)?;
+    folder::done(out, "bio", (&args.questions, &questions), &settings)?;
+    place.finish()?;
     folder::say(args.json, &args.out, &text, &unedited.json(), printer)?;
     Ok(Exit::Done)
 }
 
-/// What was run, and what was answered without and with the edit.
-fn answers(
-    args: &BioArgs,
-    questions: &[Question],
-    printer: &Printer,
-) -> Result<(Value, Vec<String>, Option<Vec<String>>)> {
-    let verifiers = json!({
+/// What was run, and what was answered without and with the edit; `None` after Ctrl-C.
+fn answers(args: &BioArgs, questions: &mut Rows<Question>, printer: &Printer) -> Result<Option<Answers<String>>> {
+    let answers = match (&args.model, &args.completions) {
+        (Some(model), None) => {
+            let model = ModelArgs { model: model.clone(), compute: args.compute.clone() };
+            let ask = |reader: &PromptReader<'_>, one: &Question| {
+                Asked::text(reader, &PromptSpec::text(prompt(&one.prompt)), &one.id)
+            };
+            let runner = Runner::open(&model, (&args.answers, &PUBLISHED), &args.edit, questions, ask, printer)?;
+            let own = |texts: Vec<String>| texts.iter().map(|text| answer(text).to_owned()).collect();
+            runner.texts(printer)?.map(|Answers { settings, plain, edited }| Answers {
+                settings,
+                plain: own(plain),
+                edited: edited.map(own),
+            })
+        }
+        (None, Some(file)) => {
+            super::no_edit(&args.edit)?;
+            folder::skipped(questions, printer);
+            Some(completions(file, questions, |one| &one.id)?)
+        }
+        _ => return Err(anyhow!("there is nobody to answer: give --model or --completions")),
+    };
+    let scoring = json!({
         "verifiers": args.verifiers.verifiers,
         "weights": args.verifiers.verifier_weights,
         "extractor": args.verifiers.extractor,
         "v4_mode": args.verifiers.v4_mode,
     });
-    match (&args.model, &args.completions) {
-        (Some(model), None) => {
-            let model = ModelArgs { model: model.clone(), compute: args.compute.clone() };
-            let prompts: Vec<(String, PromptSpec)> =
-                questions.iter().map(|one| (one.id.clone(), PromptSpec::text(prompt(&one.prompt)))).collect();
-            let runner = Runner::open(&model, (&args.answers, &PUBLISHED), &args.edit, &prompts, printer)?;
-            let texts = |edited: bool| -> Result<Vec<String>> {
-                Ok(runner.texts(edited)?.iter().map(|text| answer(text).to_owned()).collect())
-            };
-            let edited = runner.has_edit().then(|| texts(true)).transpose()?;
-            let mut settings = runner.settings();
-            settings["scoring"] = verifiers;
-            Ok((settings, texts(false)?, edited))
-        }
-        (None, Some(file)) => {
-            super::no_edit(&args.edit)?;
-            let ids: Vec<String> = questions.iter().map(|one| one.id.clone()).collect();
-            let settings = json!({ "completions": file.display().to_string(), "scoring": verifiers });
-            Ok((settings, completions(file, &ids)?, None))
-        }
-        _ => Err(anyhow!("there is nobody to answer: give --model or --completions")),
-    }
+    Ok(answers.map(|mut answers| {
+        answers.settings["scoring"] = scoring;
+        answers
+    }))
 }
 
 fn scored(composer: &Composer, questions: &[Question], texts: &[String]) -> Vec<Scored> {
@@ -168,6 +172,8 @@ fn compare(plain: &Evaluation, edited: &Evaluation, questions: &[Question]) -> R
     ];
     measures.extend(Verifier::ALL.map(|verifier| measure(verifier.name(), &|one| one.scores[verifier as usize])));
     let clusters: Vec<Option<String>> = questions.iter().map(|one| one.cluster.clone()).collect();
-    let [a, b] = [plain, edited].map(|one| summary(&one.samples).calibration);
-    paired(&measures, &clusters, vec![("ECE".into(), a.ece, b.ece), ("MCE".into(), a.mce, b.mce)])
+    let stated = |all: &Evaluation| -> Vec<(f64, bool)> {
+        all.samples.iter().map(|one| (one.confidence, one.right())).collect()
+    };
+    paired(&measures, &clusters)?.calibrated([&stated(plain), &stated(edited)], &clusters)
 }

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use interp_core::eval::choice::{ChoiceSummary, Chosen, summary};
-use interp_core::eval::read::{self, Row};
+use interp_core::eval::read::{Row, Rows};
 use interp_core::export::write_atomic;
 use interp_core::prompt::{PromptReader, PromptSpec};
 use serde_json::{Map, Value, json};
 
 use super::paired::{Measure, Paired, paired};
-use super::runner::{Published, Runner};
+use super::runner::{Answers, Asked, Likelihood, Published, Runner};
 use super::{figures, folder};
 use crate::cli::ChoiceArgs;
 use crate::folder::Folder;
@@ -30,32 +30,32 @@ struct Question {
 
 /// Asks, and writes the folder.
 pub fn choice(args: &ChoiceArgs, printer: &Printer) -> Result<Exit> {
-    Folder::check(&args.out)?;
-    let questions = questions(&args.questions)?;
-    let prompts: Vec<(String, PromptSpec)> = questions.iter().map(|one| (one.id.clone(), one.prompt.clone())).collect();
-    let runner = Runner::open(&args.model, (&args.answers(), &NOTHING), &args.edit, &prompts, printer)?;
-    let tokens: Vec<Vec<Vec<i64>>> =
-        questions.iter().map(|one| one.tokens(&runner.reader())).collect::<interp_core::Result<_>>()?;
-    let settings = runner.settings();
-    let asked = |edited: bool| -> Result<Vec<Chosen>> {
-        let found = runner.likelihoods(&tokens, edited)?.into_iter().zip(&tokens).zip(&questions);
-        let one = |((logs, tokens), question): ((Vec<f64>, &Vec<Vec<i64>>), &Question)| {
-            Chosen::new(logs, &tokens.iter().map(Vec::len).collect::<Vec<_>>(), question.answer)
+    let place = Folder::check(&args.out)?;
+    let mut questions = questions(&args.questions, args.skip_broken)?;
+    let place = place.begin()?;
+    let ask = |reader: &PromptReader<'_>, one: &Question| Asked::choice(reader, &one.prompt, &one.choices, &one.id);
+    let runner = Runner::open(&args.model, (&args.answers(), &NOTHING), &args.edit, &mut questions, ask, printer)?;
+    let Some(Answers { settings, plain, edited }) = runner.likelihoods(printer)? else { return Ok(Exit::Interrupted) };
+    let chosen = |found: Vec<Vec<Likelihood>>| -> Vec<Chosen> {
+        let one = |(found, question): (Vec<Likelihood>, &Question)| {
+            let (logs, tokens): (Vec<f64>, Vec<usize>) = found.into_iter().unzip();
+            Chosen::new(logs, &tokens, question.answer)
         };
-        Ok(found.map(one).collect())
+        found.into_iter().zip(&questions.good).map(one).collect()
     };
-    let plain = asked(false)?;
+    let plain = chosen(plain);
     let found = summary(&plain);
-    put(&args.out, &settings, &questions, &plain)?;
+    let out = place.dir();
+    put(out, &settings, &questions.good, &plain)?;
     let mut text = table(&found);
-    if runner.has_edit() {
-        let edited = asked(true)?;
-        put(&args.out.join("edited"), &settings, &questions, &edited)?;
-        let compared = compare(&plain, &edited, &questions)?;
-        compared.write(&args.out, &settings)?;
+    if let Some(edited) = edited.map(chosen) {
+        put(&out.join("edited"), &settings, &questions.good, &edited)?;
+        let compared = compare(&plain, &edited, &questions.good)?;
+        compared.write(out, &settings)?;
         text += &format!("\n{}", compared.table());
     }
-    folder::done(&args.out, "choice", &settings)?;
+    folder::done(out, "choice", (&args.questions, &questions), &settings)?;
+    place.finish()?;
     folder::say(args.json, &args.out, &text, &summary_json(&found), printer)?;
     Ok(Exit::Done)
 }
@@ -64,70 +64,47 @@ pub fn choice(args: &ChoiceArgs, printer: &Printer) -> Result<Exit> {
 const FIELDS: [&str; 10] =
     ["id", "cluster", "prompt", "text", "messages", "tokens", "prefix", "spans", "choices", "answer"];
 
-fn questions(path: &Path) -> Result<Vec<Question>> {
-    let lines = read::lines(path)?;
-    let question = |(line, map): &(usize, Map<String, Value>)| -> Result<Question> {
-        let row = Row::of_line(path, *line, map);
-        let wrong = |field: &str, problem: String, hint: &str| row.wrong(field, problem, hint);
+fn questions(path: &Path, pass_over: bool) -> interp_core::Result<Rows<Question>> {
+    Rows::read(path, pass_over, |id, row| {
+        if let Some(field) = row.fields().keys().find(|field| !FIELDS.contains(&field.as_str())) {
+            let hint = format!("a question has {}", FIELDS.join(", "));
+            return Err(row.wrong(field, "is no field of a question".into(), &hint));
+        }
         let choices: Option<Vec<String>> =
             row.list("choices")?.iter().map(|choice| Some(choice.as_str()?.to_owned())).collect();
-        if let Some(field) = map.keys().find(|field| !FIELDS.contains(&field.as_str())) {
-            let hint = format!("a question has {}", FIELDS.join(", "));
-            return Err(wrong(field, "is no field of a question".into(), &hint).into());
-        }
         let hint = "give the answers as a list of strings, each as it follows the prompt";
-        let choices = choices.ok_or_else(|| wrong("choices", "must be a list of strings".into(), hint))?;
+        let choices = choices.ok_or_else(|| row.wrong("choices", "must be a list of strings".into(), hint))?;
         if choices.len() < 2 || choices.iter().any(String::is_empty) {
-            return Err(wrong("choices", "has fewer than two answers, or an empty one".into(), hint).into());
+            return Err(row.wrong("choices", "has fewer than two answers, or an empty one".into(), hint));
         }
         if let Some(twice) = choices.iter().enumerate().find_map(|(i, one)| choices[..i].contains(one).then_some(one)) {
-            return Err(wrong("choices", format!("{twice:?} stands twice"), hint).into());
+            return Err(row.wrong("choices", format!("{twice:?} stands twice"), hint));
         }
-        let answer = match row.value("answer")? {
+        let given = row.value("answer")?;
+        let answer = match given {
             Value::String(text) => choices.iter().position(|choice| choice == text),
             value => value.as_u64().map(|i| i as usize).filter(|i| *i < choices.len()),
         };
         let hint = "give the right choice itself, or its place in `choices`, counted from 0";
-        let answer =
-            answer.ok_or_else(|| wrong("answer", format!("{} is no choice", row_value(map, "answer")), hint))?;
-        Ok(Question {
-            id: row.label("id")?.unwrap_or_else(|| format!("line-{line}")),
-            cluster: row.label("cluster")?,
-            prompt: prompt(&row, map)?,
-            choices,
-            answer,
-        })
-    };
-    let questions: Vec<Question> = lines.iter().map(question).collect::<Result<_>>()?;
-    read::distinct(
-        path,
-        lines.iter().zip(&questions).map(|((line, _), one)| (format!("line {line}"), one.id.clone())),
-    )?;
-    Ok(questions)
-}
-
-fn row_value<'a>(map: &'a Map<String, Value>, field: &str) -> &'a Value {
-    map.get(field).unwrap_or(&Value::Null)
+        let answer = answer.ok_or_else(|| row.wrong("answer", format!("{given} is no choice"), hint))?;
+        Ok(Question { id: id.into(), cluster: row.label("cluster")?, prompt: prompt(row)?, choices, answer })
+    })
 }
 
 /// `prompt` as text, or what a prompt file's line has: `text`, `messages` or `tokens`, with `prefix` and `spans`.
-fn prompt(row: &Row<'_>, map: &Map<String, Value>) -> Result<PromptSpec> {
+fn prompt(row: &Row<'_>) -> interp_core::Result<PromptSpec> {
     if row.optional("prompt").is_some() {
         return Ok(PromptSpec::text(row.text("prompt")?));
     }
     let own = ["text", "messages", "tokens", "prefix", "spans"];
-    let spec: Map<String, Value> =
-        map.iter().filter(|(key, _)| own.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let spec: Map<String, Value> = row
+        .fields()
+        .iter()
+        .filter(|(key, _)| own.contains(&key.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let hint = "give the question as `prompt`, or as `text`, `messages` or `tokens`";
-    Ok(serde_json::from_value(Value::Object(spec)).map_err(|error| row.wrong("prompt", error.to_string(), hint))?)
-}
-
-impl Question {
-    /// Tokens of each answer where it follows the prompt.
-    fn tokens(&self, reader: &PromptReader<'_>) -> interp_core::Result<Vec<Vec<i64>>> {
-        let read = reader.read(&self.prompt, &self.id)?;
-        self.choices.iter().map(|choice| reader.continuation(&read, choice, &self.id)).collect()
-    }
+    serde_json::from_value(Value::Object(spec)).map_err(|error| row.wrong("prompt", error.to_string(), hint))
 }
 
 fn summary_json(found: &ChoiceSummary) -> Value {
@@ -206,6 +183,6 @@ fn compare(plain: &[Chosen], edited: &[Chosen], questions: &[Question]) -> Resul
         measure("Brier score", &|one| (one.confidence - right(one)).powi(2)),
     ];
     let clusters: Vec<Option<String>> = questions.iter().map(|one| one.cluster.clone()).collect();
-    let [a, b] = [plain, edited].map(|all| summary(all).calibration.ece);
-    paired(&measures, &clusters, vec![("ECE".into(), a, b)])
+    let chosen = |all: &[Chosen]| -> Vec<(f64, bool)> { all.iter().map(|one| (one.confidence, one.right())).collect() };
+    paired(&measures, &clusters)?.calibrated([&chosen(plain), &chosen(edited)], &clusters)
 }

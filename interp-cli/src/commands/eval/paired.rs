@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
+use interp_core::eval::calibration;
 use interp_core::export::{table, write_atomic};
 use interp_core::plot::{Bar, BarGroup, Bars};
-use interp_core::stats::{Bootstrap, CellStats, Clusters, summarize};
+use interp_core::stats::{Bootstrap, Clusters, Spread, resample, summarize};
 use serde_json::{Map, Value, json};
 
 use super::figures;
@@ -21,10 +22,20 @@ pub struct Measure {
 
 /// Measures with their statistics.
 pub struct Paired {
-    rows: Vec<(String, usize, [f64; 2], CellStats)>,
-    /// Numbers that are no means over rows, and have no interval: `(name, unedited, edited)`.
-    whole: Vec<(String, f64, f64)>,
+    rows: Vec<Compared>,
     clusters: usize,
+}
+
+/// A measure without and with the edit, and how their difference varies.
+struct Compared {
+    name: String,
+    /// Rows it is a measure of.
+    n: usize,
+    unedited: f64,
+    edited: f64,
+    delta: f64,
+    se: Option<f64>,
+    ci: Option<[f64; 2]>,
 }
 
 impl Measure {
@@ -36,16 +47,13 @@ impl Measure {
     ) -> Self {
         Self { name: name.into(), pairs: plain.zip(edited).map(|(a, b)| a.zip(b)).collect() }
     }
-}
 
-/// Statistics of all measures. `clusters` labels the rows that belong together.
-pub fn paired(measures: &[Measure], clusters: &[Option<String>], whole: Vec<(String, f64, f64)>) -> Result<Paired> {
-    let mut rows = Vec::new();
-    for Measure { name, pairs } in measures {
-        let there: Vec<(usize, (f64, f64))> =
-            pairs.iter().enumerate().filter_map(|(row, pair)| Some((row, (*pair)?))).collect();
+    /// Means over rows; `None` where no row has both numbers.
+    fn compare(&self, clusters: &[Option<String>]) -> Result<Option<Compared>> {
+        let pairs = self.pairs.iter().enumerate();
+        let there: Vec<(usize, (f64, f64))> = pairs.filter_map(|(row, pair)| Some((row, (*pair)?))).collect();
         if there.is_empty() {
-            continue;
+            return Ok(None);
         }
         let labels: Vec<Option<&String>> = there.iter().map(|(row, _)| clusters[*row].as_ref()).collect();
         let differences: Vec<[f64; 1]> = there.iter().map(|(_, (plain, edited))| [plain - edited]).collect();
@@ -53,49 +61,77 @@ pub fn paired(measures: &[Measure], clusters: &[Option<String>], whole: Vec<(Str
         let stats = summarize(&trials, &Clusters::new(&labels), &Bootstrap::default())?.remove(0);
         let mean =
             |of: fn(&(f64, f64)) -> f64| there.iter().map(|(_, pair)| of(pair)).sum::<f64>() / there.len() as f64;
-        rows.push((name.clone(), there.len(), [mean(|pair| pair.0), mean(|pair| pair.1)], stats));
+        Ok(Some(Compared {
+            name: self.name.clone(),
+            n: there.len(),
+            unedited: mean(|pair| pair.0),
+            edited: mean(|pair| pair.1),
+            delta: stats.mean,
+            se: Some(stats.se).filter(|se| se.is_finite()),
+            ci: stats.ci,
+        }))
     }
-    Ok(Paired { rows, whole, clusters: Clusters::new(clusters).len() })
+}
+
+/// Statistics of all measures. `clusters` labels the rows that belong together.
+pub fn paired(measures: &[Measure], clusters: &[Option<String>]) -> Result<Paired> {
+    let rows: Vec<Option<Compared>> = measures.iter().map(|one| one.compare(clusters)).collect::<Result<_>>()?;
+    Ok(Paired { rows: rows.into_iter().flatten().collect(), clusters: Clusters::new(clusters).len() })
 }
 
 impl Paired {
+    /// Adds ECE and MCE of `(confidence, right)` by row, unedited and edited. They are no means over rows: intervals are of what
+    /// both sides' errors are in every resample of rows, by cluster.
+    pub fn calibrated(mut self, sides: [&[(f64, bool)]; 2], clusters: &[Option<String>]) -> Result<Self> {
+        let errors = |rows: &[(f64, bool)]| {
+            let found = calibration(rows);
+            [found.ece, found.mce]
+        };
+        let [plain, edited] = sides.map(errors);
+        let differences = |rows: &[usize]| {
+            let drawn = |side: &[(f64, bool)]| errors(&rows.iter().map(|&row| side[row]).collect::<Vec<_>>());
+            let [plain, edited] = sides.map(drawn);
+            [plain[0] - edited[0], plain[1] - edited[1]]
+        };
+        let spreads = resample(&Clusters::new(clusters), &Bootstrap::default(), differences)?;
+        for (i, (name, spread)) in ["ECE", "MCE"].into_iter().zip(spreads).enumerate() {
+            self.rows.push(Compared {
+                name: name.into(),
+                n: sides[0].len(),
+                unedited: plain[i],
+                edited: edited[i],
+                delta: plain[i] - edited[i],
+                se: spread.map(|Spread { se, .. }| se),
+                ci: spread.map(|Spread { ci, .. }| ci),
+            });
+        }
+        Ok(self)
+    }
+
     /// To read.
     pub fn table(&self) -> String {
         let head = ["measure", "rows", "unedited", "edited", "δ", "95 % interval"].map(String::from);
-        let row = |(name, n, [plain, edited], stats): &(String, usize, [f64; 2], CellStats)| {
-            vec![name.clone(), n.to_string(), number(*plain), number(*edited), number(stats.mean), interval(stats.ci)]
+        let row = |one: &Compared| {
+            let numbers = [one.unedited, one.edited, one.delta].map(number);
+            [vec![one.name.clone(), one.n.to_string()], numbers.to_vec(), vec![interval(one.ci)]].concat()
         };
-        let whole = |(name, plain, edited): &(String, f64, f64)| {
-            vec![name.clone(), "-".into(), number(*plain), number(*edited), number(plain - edited), "-".into()]
-        };
-        columns(&head, &self.rows.iter().map(row).chain(self.whole.iter().map(whole)).collect::<Vec<_>>())
+        columns(&head, &self.rows.iter().map(row).collect::<Vec<_>>())
     }
 
     fn cells(&self) -> Vec<Map<String, Value>> {
-        let map = |value: Value| value.as_object().cloned().unwrap_or_default();
-        let row = |(name, n, [plain, edited], stats): &(String, usize, [f64; 2], CellStats)| {
-            map(json!({
-                "measure": name,
-                "rows": n,
-                "unedited": plain,
-                "edited": edited,
-                "delta": stats.mean,
-                "se": Some(stats.se).filter(|se| se.is_finite()),
-                "ci": stats.ci,
-            }))
+        let row = |one: &Compared| {
+            let cell = json!({
+                "measure": one.name,
+                "rows": one.n,
+                "unedited": one.unedited,
+                "edited": one.edited,
+                "delta": one.delta,
+                "se": one.se,
+                "ci": one.ci,
+            });
+            cell.as_object().cloned().unwrap_or_default()
         };
-        let whole = |(name, plain, edited): &(String, f64, f64)| {
-            map(json!({
-                "measure": name,
-                "rows": Value::Null,
-                "unedited": plain,
-                "edited": edited,
-                "delta": plain - edited,
-                "se": Value::Null,
-                "ci": Value::Null,
-            }))
-        };
-        self.rows.iter().map(row).chain(self.whole.iter().map(whole)).collect()
+        self.rows.iter().map(row).collect()
     }
 
     /// `paired.json`, `paired.csv` and the figure.
@@ -109,11 +145,8 @@ impl Paired {
         });
         write_atomic(&out.join("paired.json"), table::with_cells(&head, self.cells()).as_bytes())?;
         write_atomic(&out.join("paired.csv"), table::csv_of(&self.cells()).as_bytes())?;
-        let bar = |(name, n, _, stats): &(String, usize, [f64; 2], CellStats)| Bar {
-            label: format!("{name} ({n})"),
-            value: stats.mean,
-            interval: stats.ci,
-        };
+        let bar =
+            |one: &Compared| Bar { label: format!("{} ({})", one.name, one.n), value: one.delta, interval: one.ci };
         figures::bars(
             out,
             "paired",

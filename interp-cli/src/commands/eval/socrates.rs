@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use interp_core::eval::read::{self, Row};
+use interp_core::eval::read::Rows;
 use interp_core::eval::socrates::{
     Metrics, Prediction, Question, alpaca, chat, groups, metrics, metrics_json, number, rows_json,
 };
 use interp_core::export::write_atomic;
-use interp_core::prompt::{ChatMessage, PromptInput, PromptSpec};
+use interp_core::prompt::{ChatMessage, PromptInput, PromptReader, PromptSpec};
 use serde_json::{Value, json};
 
 use super::paired::{Measure, Paired, paired};
-use super::runner::{Published, Runner, completions};
+use super::runner::{Answers, Asked, Published, Runner, completions};
 use super::score::socrates::{notes, tables};
 use super::{figures, folder};
 use crate::cli::{ModelArgs, SocratesArgs};
@@ -24,8 +24,7 @@ const PUBLISHED: Published = Published { max_new_tokens: 100, temperature: 0.0, 
 
 /// Answers, reads numbers, compares, and writes the folder.
 pub fn socrates(args: &SocratesArgs, printer: &Printer) -> Result<Exit> {
-    Folder::check(&args.out)?;
-    let (ids, questions) = questions(&args.questions)?;
+    let place = Folder::check(&args.out)?;
     let prompt = match args.form.as_str() {
         "alpaca" => |one: &Question| PromptSpec::text(alpaca(one)),
         "chat" => |one: &Question| -> PromptSpec {
@@ -34,31 +33,38 @@ pub fn socrates(args: &SocratesArgs, printer: &Printer) -> Result<Exit> {
         },
         other => return Err(anyhow!("--form {other}: it is `alpaca` (as trained) or `chat` (the card's)")),
     };
-    let (settings, plain, edited) = match (&args.model, &args.completions) {
+    let mut questions = questions(&args.questions, args.skip_broken)?;
+    let place = place.begin()?;
+    let answers = match (&args.model, &args.completions) {
         (Some(model), None) => {
             let model = ModelArgs { model: model.clone(), compute: args.compute.clone() };
-            let prompts: Vec<(String, PromptSpec)> = ids.iter().cloned().zip(questions.iter().map(prompt)).collect();
-            let runner = Runner::open(&model, (&args.answers, &PUBLISHED), &args.edit, &prompts, printer)?;
-            let mut settings = runner.settings();
-            settings["form"] = json!(args.form);
-            (settings, runner.texts(false)?, runner.has_edit().then(|| runner.texts(true)).transpose()?)
+            let ask = |reader: &PromptReader<'_>, (id, one): &(String, Question)| Asked::text(reader, &prompt(one), id);
+            let (answers, questions) = ((&args.answers, &PUBLISHED), &mut questions);
+            let answers = Runner::open(&model, answers, &args.edit, questions, ask, printer)?.texts(printer)?;
+            answers.map(|mut answers| {
+                answers.settings["form"] = json!(args.form);
+                answers
+            })
         }
         (None, Some(file)) => {
             super::no_edit(&args.edit)?;
-            (json!({ "completions": file.display().to_string() }), completions(file, &ids)?, None)
+            folder::skipped(&questions, printer);
+            Some(completions(file, &questions, |(id, _)| id)?)
         }
         _ => return Err(anyhow!("there is nobody to answer: give --model or --completions")),
     };
-    let rows = predictions(&ids, &questions, &plain);
+    let Some(Answers { settings, plain, edited }) = answers else { return Ok(Exit::Interrupted) };
+    let rows = predictions(&questions.good, &plain);
     let found = metrics(&rows);
     super::notes(printer, &notes(&found));
-    put(&args.out, &settings, &rows, &found)?;
+    let out = place.dir();
+    put(out, &settings, &rows, &found)?;
     let mut text = tables(&rows, &found);
     if let Some(texts) = &edited {
-        let edited = predictions(&ids, &questions, texts);
-        put(&args.out.join("edited"), &settings, &edited, &metrics(&edited))?;
+        let edited = predictions(&questions.good, texts);
+        put(&out.join("edited"), &settings, &edited, &metrics(&edited))?;
         let compared = compare(&rows, &edited)?;
-        compared.0.write(&args.out, &settings)?;
+        compared.0.write(out, &settings)?;
         text += &format!("\n{}", compared.0.table());
         if compared.1 > 0 {
             printer.talk(&format!(
@@ -67,35 +73,32 @@ pub fn socrates(args: &SocratesArgs, printer: &Printer) -> Result<Exit> {
             ));
         }
     }
-    folder::done(&args.out, "socrates", &settings)?;
+    folder::done(out, "socrates", (&args.questions, &questions), &settings)?;
+    place.finish()?;
     folder::say(args.json, &args.out, &text, &metrics_json(&found), printer)?;
     Ok(Exit::Done)
 }
 
-fn questions(path: &Path) -> Result<(Vec<String>, Vec<Question>)> {
-    let (mut ids, mut questions) = (Vec::new(), Vec::new());
-    let lines = read::lines(path)?;
-    for (line, map) in &lines {
-        let row = Row::of_line(path, *line, map);
-        let label = |field: &str| -> Result<String> {
+/// Questions with their ids.
+fn questions(path: &Path, pass_over: bool) -> interp_core::Result<Rows<(String, Question)>> {
+    Rows::read(path, pass_over, |id, row| {
+        let label = |field: &str| -> interp_core::Result<String> {
             row.value(field)?;
             Ok(row.label(field)?.unwrap_or_default())
         };
-        ids.push(row.label("id")?.unwrap_or_else(|| format!("line-{line}")));
-        questions.push(Question {
+        let question = Question {
             instruction: row.text("instruction")?.into(),
             input: row.text("input")?.into(),
             answer: row.text("output")?.replace("Response: ", "").trim().into(),
             study: label("study_id")?,
             condition: label("condition_num")?,
-        });
-    }
-    read::distinct(path, lines.iter().zip(&ids).map(|((line, _), id)| (format!("line {line}"), id.clone())))?;
-    Ok((ids, questions))
+        };
+        Ok((id.to_owned(), question))
+    })
 }
 
-fn predictions(ids: &[String], questions: &[Question], texts: &[String]) -> Vec<Prediction> {
-    let one = |((id, question), text): ((&String, &Question), &String)| {
+fn predictions(questions: &[(String, Question)], texts: &[String]) -> Vec<Prediction> {
+    let one = |((id, question), text): (&(String, Question), &String)| {
         let predicted = text.trim().to_owned();
         Prediction {
             id: Some(id.clone()),
@@ -108,7 +111,7 @@ fn predictions(ids: &[String], questions: &[Question], texts: &[String]) -> Vec<
             predicted,
         }
     };
-    ids.iter().zip(questions).zip(texts).map(one).collect()
+    questions.iter().zip(texts).map(one).collect()
 }
 
 /// `predictions.json` and `metrics.json` in the released shape, and figures.
@@ -150,5 +153,5 @@ fn compare(plain: &[Prediction], edited: &[Prediction]) -> Result<(Paired, usize
         ..measure
     };
     let measures: Vec<Measure> = rows.into_iter().chain(conditions.into_iter().map(behind)).collect();
-    Ok((paired(&measures, &clusters, Vec::new())?, lost))
+    Ok((paired(&measures, &clusters)?, lost))
 }

@@ -86,7 +86,7 @@ impl Record {
 pub struct Journal {
     folder: PathBuf,
     records: Vec<Record>,
-    /// Bytes of the whole lines in `trials.jsonl`.
+    /// What the run is, as `spec.json` has it.
     spec: Value,
 }
 

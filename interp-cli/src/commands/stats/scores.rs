@@ -88,6 +88,16 @@ impl Scores {
         if values.iter().all(|score| score.is_nan()) {
             return Err(refuse(file, "holds no score".into(), "give an array [layer, head] of mean scores"));
         }
+        if let Some(tau) = args.scores.tau.filter(|tau| !tau.is_finite()) {
+            let hint = Some("give the score above which a head counts, such as 0.22".into());
+            return Err(Error::Selector {
+                what: "--tau",
+                value: tau.to_string(),
+                problem: "not a number".into(),
+                hint,
+            }
+            .into());
+        }
         let axes = vec![GridAxis::layers(0..n_layers), GridAxis::heads(0..n_heads)];
         let mut scores = Self { axes, values, significant: None, tau: args.scores.tau };
         if let Some(other) = &args.scores.significant {

@@ -23,7 +23,7 @@ use self::place::Place;
 use self::report::Report;
 use self::sweeps::Sweeps;
 use crate::bases::Bases;
-use crate::cli::ComplianceArgs;
+use crate::cli::StudyComplianceArgs;
 use crate::interrupt;
 use crate::output::{Exit, Printer};
 
@@ -36,7 +36,7 @@ pub struct Answered {
 }
 
 /// Runs the study, or goes on with it.
-pub fn compliance(args: &ComplianceArgs, printer: &Printer) -> Result<Exit> {
+pub fn compliance(args: &StudyComplianceArgs, printer: &Printer) -> Result<Exit> {
     let start = Instant::now();
     let checkpoints = checkpoints::open(args)?;
     let cases = Cases::read(args, &checkpoints)?;

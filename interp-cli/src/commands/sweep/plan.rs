@@ -2,7 +2,6 @@
 //! weights and writes nothing.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -19,12 +18,11 @@ use interp_core::sweep::{Grid, GridSpec, HeadSet, Sweep};
 use interp_core::trial::{Trial, TrialFile, TrialOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::source::Source;
 use super::spec::{Machine, SweepSpec};
 use crate::edits;
-use crate::model::Model;
+use crate::model::{Model, fingerprint};
 use crate::select::list;
 
 /// A sweep that is known to be able to run.
@@ -247,12 +245,7 @@ impl Prepared {
 
     /// Tells the weight files of one start from those of another without reading them.
     pub fn fingerprint(&self) -> interp_core::Result<String> {
-        let mut text = String::new();
-        for path in self.weight_files() {
-            let meta = fs::metadata(&path).map_err(Error::io("read", &path))?;
-            text += &format!("{} {} {}.{}\n", path.display(), meta.len(), meta.mtime(), meta.mtime_nsec());
-        }
-        Ok(format!("{:x}", Sha256::digest(text.as_bytes())))
+        fingerprint(&self.weight_files())
     }
 
     /// Files of weights, the donor's behind the edited model's.

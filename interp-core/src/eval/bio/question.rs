@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::error::Result;
-use crate::eval::read::{self, Row, distinct};
+use crate::eval::read::{Row, Rows};
 use crate::eval::{GroundTruth, Sample, Verifier};
 
 /// A question with what its verifiers need.
@@ -27,24 +27,19 @@ pub struct Question {
     pub difficulty: Option<String>,
 }
 
-/// Reads a JSONL file of questions. Errs on the first line that cannot be used, and on ids that stand twice.
-pub fn questions(path: &Path) -> Result<Vec<Question>> {
-    let lines = read::lines(path)?;
-    let question = |(line, map): &(usize, Map<String, Value>)| {
-        let row = Row::of_line(path, *line, map);
+/// Reads a JSONL file of questions as [`Rows::read`] does.
+pub fn questions(path: &Path, pass_over: bool) -> Result<Rows<Question>> {
+    Rows::read(path, pass_over, |id, row| {
         Ok(Question {
-            id: row.label("id")?.unwrap_or_else(|| format!("line-{line}")),
+            id: id.into(),
             cluster: row.label("cluster")?,
             prompt: row.text("prompt")?.into(),
-            sample: known(&row)?,
+            sample: known(row)?,
             source: row.text_or("source", "unknown")?.into(),
             tissue: row.text_or("tissue", "unknown")?.into(),
             difficulty: row.label("difficulty")?,
         })
-    };
-    let questions: Vec<Question> = lines.iter().map(question).collect::<Result<_>>()?;
-    distinct(path, lines.iter().zip(&questions).map(|((line, _), one)| (format!("line {line}"), one.id.clone())))?;
-    Ok(questions)
+    })
 }
 
 /// A sample for a reward function: `completion` (text, or chat messages), and optionally `ground_truth` (an object, or a string

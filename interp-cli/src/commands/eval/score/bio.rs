@@ -22,9 +22,10 @@ pub fn score(args: &ScoreArgs, value: &Value) -> Result<Scored> {
     let check = evaluation.check(&args.file, value, &weights)?;
     let (summary, v4) = (summary(&evaluation.samples), V4Check::of(&evaluation.samples));
     if let Some(out) = &args.out {
-        Folder::check(out)?;
+        let folder = Folder::check(out)?.begin()?;
         let name = args.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        write(out, &name, &evaluation)?;
+        write(folder.dir(), &name, &evaluation)?;
+        folder.finish()?;
     }
     let mut values = evaluation.json();
     values.as_object_mut().expect("an object").remove("per_sample");

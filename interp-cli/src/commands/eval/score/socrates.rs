@@ -22,9 +22,9 @@ pub fn score(args: &ScoreArgs, value: &Value) -> Result<Scored> {
     let claimed = claims.as_deref().map(claims_of).transpose()?;
     let found = metrics(&rows);
     if let Some(out) = &args.out {
-        Folder::check(out)?;
-        figures::folder(out)?;
-        figures::socrates(out, &args.file.file_stem().unwrap_or_default().to_string_lossy(), &found)?;
+        let folder = Folder::check(out)?.begin()?;
+        figures::socrates(folder.dir(), &args.file.file_stem().unwrap_or_default().to_string_lossy(), &found)?;
+        folder.finish()?;
     }
     let mut notes = notes(&found);
     notes.push(match &claims {

@@ -11,7 +11,7 @@ use interp_core::generate::{EditScope, check};
 use interp_core::prompt::{ChatMessage, Prompt, PromptInput, PromptSpec, ReadPrompt};
 
 use super::checkpoints::Checkpoint;
-use crate::cli::ComplianceArgs;
+use crate::cli::StudyComplianceArgs;
 
 /// All of them.
 pub struct Cases {
@@ -41,7 +41,7 @@ pub struct Asked {
 
 impl Cases {
     /// Reads what the flags name. Errs for a broken line, and for a case that some checkpoint's context cannot hold.
-    pub fn read(args: &ComplianceArgs, checkpoints: &[Checkpoint]) -> Result<Self> {
+    pub fn read(args: &StudyComplianceArgs, checkpoints: &[Checkpoint]) -> Result<Self> {
         let (records_file, pairs_file) = match (&args.data, &args.records) {
             (Some(dir), _) => (dir.join("test.jsonl"), Some(dir.join("pairs.jsonl"))),
             (None, Some(records)) => (records.clone(), args.pairs.clone()),

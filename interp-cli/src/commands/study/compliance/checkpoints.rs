@@ -6,7 +6,7 @@ use interp_core::checkpoint::CheckpointRef;
 use interp_core::generate::Generation;
 use interp_core::prompt::Tokenizer;
 
-use crate::cli::{ComplianceArgs, DecodingArgs, ModelArgs};
+use crate::cli::{StudyComplianceArgs, DecodingArgs, ModelArgs};
 use crate::commands::contrast::place;
 use crate::commands::generate::options;
 use crate::model::Model;
@@ -32,7 +32,7 @@ impl Checkpoint {
 
 /// Opens all. Errs for fewer than two, names that are no folder names, one that cannot chat, and one of another shape or tokenizer
 /// than the first.
-pub fn open(args: &ComplianceArgs) -> Result<Vec<Checkpoint>> {
+pub fn open(args: &StudyComplianceArgs) -> Result<Vec<Checkpoint>> {
     let refuse = |value: &str, problem: String, hint: &str| -> anyhow::Error {
         Error::Selector { what: "checkpoint", value: value.into(), problem, hint: Some(hint.into()) }.into()
     };
@@ -74,7 +74,7 @@ fn difference(first: &Checkpoint, other: &Checkpoint) -> Result<Option<String>> 
     Ok(tokenizers.map(|difference| format!("its tokenizer is another: {difference}")))
 }
 
-fn decoding(args: &ComplianceArgs, model: &Model) -> Result<Generation> {
+fn decoding(args: &StudyComplianceArgs, model: &Model) -> Result<Generation> {
     let decoding = DecodingArgs {
         max_new_tokens: args.max_new_tokens,
         temperature: 0.0,

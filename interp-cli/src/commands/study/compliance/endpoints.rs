@@ -11,7 +11,7 @@ use super::Answered;
 use super::answers::{Regime, Said};
 use super::cases::Cases;
 use super::checkpoints::Checkpoint;
-use crate::cli::ComplianceArgs;
+use crate::cli::StudyComplianceArgs;
 
 /// The cohort that is distributed as the training cases.
 const TRAINING: &str = "fresh";
@@ -68,7 +68,7 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// Computes them.
-    pub fn new(args: &ComplianceArgs, checkpoints: &[Checkpoint], cases: &Cases, answered: &[Answered]) -> Result<Self> {
+    pub fn new(args: &StudyComplianceArgs, checkpoints: &[Checkpoint], cases: &Cases, answered: &[Answered]) -> Result<Self> {
         let bootstrap = bootstrap(args.seed);
         let has_training = cases.records.iter().any(|record| record.cohort == TRAINING);
         let of_training = |judged: &[Judged<'_>]| -> Vec<usize> {

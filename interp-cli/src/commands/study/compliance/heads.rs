@@ -25,7 +25,7 @@ use super::cases::{Cases, messages};
 use super::checkpoints::Checkpoint;
 use super::place::Place;
 use super::sweeps::Sweeps;
-use crate::cli::ComplianceArgs;
+use crate::cli::StudyComplianceArgs;
 use crate::model::Model;
 use crate::ranked::Chosen;
 
@@ -78,7 +78,7 @@ pub struct Heads {
 }
 
 /// What `--heads` names, checked against the model; the published ones or the strongest if nothing does.
-pub fn named(args: &ComplianceArgs, model: &Model) -> Result<Named> {
+pub fn named(args: &StudyComplianceArgs, model: &Model) -> Result<Named> {
     let config = model.checkpoint.config();
     let Some(text) = &args.heads else {
         let there = PUBLISHED.iter().all(|head| head.layer < config.n_layers && head.head < config.n_heads);
@@ -155,7 +155,7 @@ impl Heads {
     }
 
     /// Δδ of every two checkpoints, over the pairs that both get right.
-    fn compare(&mut self, args: &ComplianceArgs, place: &Place) -> Result<()> {
+    fn compare(&mut self, args: &StudyComplianceArgs, place: &Place) -> Result<()> {
         let bootstrap = Bootstrap { seed: args.seed, ..Bootstrap::default() };
         let judge = Judge { bootstrap, flips: Flips { n: 10_000, seed: args.seed }, level: 0.05 };
         for (i, second) in self.arms.iter().enumerate() {

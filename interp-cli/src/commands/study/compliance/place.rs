@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::cases::Cases;
 use super::checkpoints::Checkpoint;
-use crate::cli::ComplianceArgs;
+use crate::cli::StudyComplianceArgs;
 
 /// What `settings.json` begins with.
 const SCHEMA: &str = "interp.compliance-settings/1";
@@ -27,7 +27,7 @@ pub struct Place {
 
 impl Place {
     /// Begins a study in a new or an empty folder, or goes on with the same study. Errs for a folder of another.
-    pub fn open(args: &ComplianceArgs, checkpoints: &[Checkpoint], cases: &Cases) -> Result<Self> {
+    pub fn open(args: &StudyComplianceArgs, checkpoints: &[Checkpoint], cases: &Cases) -> Result<Self> {
         let settings = settings(args, checkpoints, cases)?;
         let (path, file) = (args.out.clone(), args.out.join("settings.json"));
         match fs::read(&file) {
@@ -77,7 +77,7 @@ impl Place {
 }
 
 /// Everything that decides the numbers.
-fn settings(args: &ComplianceArgs, checkpoints: &[Checkpoint], cases: &Cases) -> Result<Value> {
+fn settings(args: &StudyComplianceArgs, checkpoints: &[Checkpoint], cases: &Cases) -> Result<Value> {
     let checkpoint = |one: &Checkpoint| -> Result<Value> {
         let weights = Hashes::start(one.model.weight_files()).wait()?;
         Ok(json!({

@@ -15,11 +15,11 @@ use super::checkpoints::Checkpoint;
 use super::endpoints::{Alone, Endpoints, Paired};
 use super::heads::{FEW, Heads, Row};
 use super::place::Place;
-use crate::cli::ComplianceArgs;
+use crate::cli::StudyComplianceArgs;
 
 /// Everything that is reported.
 pub struct Report<'a> {
-    pub args: &'a ComplianceArgs,
+    pub args: &'a StudyComplianceArgs,
     pub checkpoints: &'a [Checkpoint],
     pub cases: &'a Cases,
     pub endpoints: &'a Endpoints,

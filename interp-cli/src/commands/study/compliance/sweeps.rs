@@ -7,13 +7,13 @@ use interp_core::export::Study;
 
 use super::checkpoints::Checkpoint;
 use crate::bases::Bases;
-use crate::cli::{CheckFlags, ComplianceArgs};
+use crate::cli::{CheckFlags, StudyComplianceArgs};
 use crate::commands::sweep::{self, Machine, SweepSpec, prepare};
 use crate::output::{Exit, Printer};
 
 /// What all sweeps share.
 pub struct Sweeps<'a> {
-    pub args: &'a ComplianceArgs,
+    pub args: &'a StudyComplianceArgs,
     pub bases: Bases,
     pub printer: &'a Printer,
 }
