@@ -80,29 +80,31 @@ fn jsonl<T: serde::Serialize>(lines: &[T]) -> String {
     lines.iter().map(|line| format!("{}\n", serde_json::to_string(line).unwrap())).collect()
 }
 
-/// A folder of cases of which the base gets every one right in forced mode, with all flip, anchor and swap pairs that this allows.
+/// A folder of cases of which both adapters get right all that they agree on, in forced mode, and the base the others; with all flip
+/// and anchor pairs.
 fn data(temp: &Path, model: &Path) -> PathBuf {
     let data = temp.join("data");
     fs::create_dir_all(&data).unwrap();
     let mut records = records();
-    fs::write(data.join("test.jsonl"), jsonl(&records)).unwrap();
-    fs::write(data.join("pairs.jsonl"), "").unwrap();
-    let out = temp.join("asked");
-    let said = study(model, &data, &out, "--max-new-tokens 1 --no-floor");
+    let (out, cases) = (temp.join("asked"), data.join("test.jsonl"));
+    fs::write(&cases, jsonl(&records)).unwrap();
+    let said = study(model, &format!("--records {} --max-new-tokens 1 --no-floor", cases.display()), &out);
     assert_eq!(said.code, 0, "{}", said.err);
-    let text = fs::read_to_string(out.join("checkpoints/base/answers.jsonl")).unwrap();
-    for (record, line) in records.iter_mut().zip(text.lines()) {
-        let answer: Value = serde_json::from_str(line).unwrap();
-        record.gold = if answer["logit_diff"].as_f64().unwrap() > 0.0 { Gold::Compliant } else { Gold::NonCompliant };
+    let compliant = |name: &str| -> Vec<bool> {
+        let text = fs::read_to_string(out.join(format!("checkpoints/{name}/answers.jsonl"))).unwrap();
+        let answer = |line: &str| serde_json::from_str::<Value>(line).unwrap()["logit_diff"].as_f64().unwrap() > 0.0;
+        text.lines().map(answer).collect()
+    };
+    let [base, sft, grpo] = ["base", "sft", "grpo"].map(compliant);
+    for (i, record) in records.iter_mut().enumerate() {
+        let is = if sft[i] == grpo[i] { sft[i] } else { base[i] };
+        record.gold = if is { Gold::Compliant } else { Gold::NonCompliant };
     }
     let mut pairs = Vec::new();
     for (i, a) in records.iter().enumerate() {
         for b in records[i + 1..].iter().filter(|b| b.process_id == a.process_id) {
             let kind = if a.gold == b.gold { "anchor" } else { "flip" };
             pairs.push(json!({ "kind": kind, "a": a.id, "b": b.id }));
-            if a.id[..4] < b.id[..4] && a.scenario.len() == b.scenario.len() {
-                pairs.push(json!({ "kind": "swap", "a": a.id, "b": b.id }));
-            }
         }
     }
     fs::write(data.join("test.jsonl"), jsonl(&records)).unwrap();
@@ -111,12 +113,10 @@ fn data(temp: &Path, model: &Path) -> PathBuf {
 }
 
 /// The study of the base and two adapters.
-fn study(model: &Path, data: &Path, out: &Path, flags: &str) -> Said {
-    let [sft, grpo] = ["qwen2-plain", "qwen2-rslora"].map(|name| fixture("adapters").join(name));
-    interp(
-        &format!("study compliance base={{}} sft={{}}+apply:{{}} grpo={{}}+apply:{{}} --data {{}} --out {{}} --threads 1 {flags}"),
-        &[&model, &model, &sft, &model, &grpo, &data, &out],
-    )
+fn study(model: &Path, flags: &str, out: &Path) -> Said {
+    let [sft, grpo] = ["qwen2-patterns", "qwen2-rslora"].map(|name| fixture("adapters").join(name));
+    let words = "study compliance base={} sft={}+apply:{} grpo={}+apply:{} --out {} --threads 1";
+    interp(&format!("{words} {flags}"), &[&model, &model, &sft, &model, &grpo, &out])
 }
 
 /// Every file below a folder by its path in it, but for those that say what a start cost.
@@ -143,8 +143,8 @@ fn a_study_goes_from_cases_to_a_report_and_is_resumed() {
     let model = model(temp.path());
     let data = data(temp.path(), &model);
     let out = temp.path().join("study");
-    let flags = "--max-new-tokens 5 --batch 3";
-    let said = study(&model, &data, &out, flags);
+    let flags = &format!("--data {} --max-new-tokens 5 --batch 3", data.display());
+    let said = study(&model, flags, &out);
     assert_eq!((said.code, said.out.as_str()), (0, format!("{}\n", out.display()).as_str()), "{}", said.err);
 
     let report = fs::read_to_string(out.join("report.md")).unwrap();
@@ -156,43 +156,35 @@ fn a_study_goes_from_cases_to_a_report_and_is_resumed() {
         let all = found["checkpoints"].as_array().unwrap();
         all.iter().find(|one| one["checkpoint"] == checkpoint && one["regime"] == regime).unwrap().clone()
     };
-    // The labels are what the base answers.
-    let base = alone("base", "forced");
-    assert_eq!(base["endpoints"][0]["accuracy"]["share"], 1.0);
-    let flip = base["pairs"].as_array().unwrap().iter().find(|row| row["metric"] == "flip_rate").unwrap().clone();
-    assert_eq!((&flip["share"], &found["mediation"]["flip_pairs"]), (&json!(1.0), &flip["n"]));
+    // An adapter's valid pairs are those whose halves its own forced answers get right.
     let arms = found["mediation"]["checkpoints"].as_array().unwrap();
-    assert_eq!((&arms[0]["valid_pairs"], arms.len()), (&flip["n"], 3));
-    assert!(flip["n"].as_u64().unwrap() >= 8, "{flip}");
-    // An adapter's valid pairs are those whose halves its own answers get right.
     for (arm, name) in arms.iter().zip(["base", "sft", "grpo"]) {
         let lines = fs::read_to_string(out.join("checkpoints").join(name).join("answers.jsonl")).unwrap();
         assert_eq!(lines.lines().count(), 24);
-        let rate = alone(name, "forced")["pairs"].as_array().unwrap()[0]["hits"].clone();
-        assert_eq!(arm["valid_pairs"], rate, "{name}");
+        let flip = alone(name, "forced")["pairs"].as_array().unwrap()[0].clone();
+        assert_eq!((&flip["metric"], &arm["valid_pairs"]), (&json!("flip_rate"), &flip["hits"]), "{name}");
+        assert_eq!(found["mediation"]["flip_pairs"], flip["n"]);
+        let trials = fs::read_to_string(out.join(format!("checkpoints/{name}/pairs.jsonl"))).unwrap();
+        assert_eq!(trials.lines().count() as u64, 2 * flip["hits"].as_u64().unwrap());
     }
+    assert!(arms[1]["valid_pairs"].as_u64().unwrap() >= 8, "{arms:?}");
     // Every measure of every named head; this model has no L19.H17.
     let heads = found["mediation"]["heads"].as_array().unwrap();
     assert!(found["mediation"]["named_how"].as_str().unwrap().starts_with("the strongest of each checkpoint"));
     let measures: std::collections::BTreeSet<&str> = heads.iter().filter_map(|row| row["measure"].as_str()).collect();
-    for measure in [
-        "attention",
-        "change of mediation",
-        "drop of accuracy under ablation",
-        "gain by graft",
-        "mediation",
-        "patch across",
-    ] {
+    for measure in
+        ["attention", "change of mediation", "accuracy lost by ablation", "gain by graft", "mediation", "patch across"]
+    {
         assert!(measures.contains(measure), "{measure} is not among {measures:?}");
     }
     let strongest = &heads.iter().find(|row| row["measure"] == "mediation" && row["checkpoint"] == "base").unwrap();
     let delta = read(out.join("checkpoints/base/mediation/delta.json"));
     assert_eq!((&strongest["label"], &strongest["mean"]), (&delta["cells"][0]["label"], &delta["cells"][0]["mean"]));
-    let trials = fs::read_to_string(out.join("checkpoints/base/pairs.jsonl")).unwrap();
-    assert_eq!(trials.lines().count() as u64, 2 * flip["n"].as_u64().unwrap());
     let masses: f64 = heads
         .iter()
-        .filter(|row| row["measure"] == "attention" && row["checkpoint"] == "base" && row["label"] == strongest["label"])
+        .filter(|row| {
+            row["measure"] == "attention" && row["checkpoint"] == "base" && row["label"] == strongest["label"]
+        })
         .map(|row| row["mean"].as_f64().unwrap())
         .sum();
     assert!((masses - 1.0).abs() < 1e-4, "sections, first token and rest: {masses}");
@@ -213,11 +205,12 @@ fn a_study_goes_from_cases_to_a_report_and_is_resumed() {
         &["contrast", "checkpoints/base/attention", "checkpoints/sft/graft"],
     ] {
         names.iter().for_each(|name| lost(name));
-        let again = study(&model, &data, &out, flags);
+        let again = study(&model, flags, &out);
         assert_eq!(again.code, 0, "{}", again.err);
         let after = contents(&out);
         assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
-        let changed: Vec<&String> = after.iter().filter(|(name, bytes)| before[*name] != **bytes).map(|(n, _)| n).collect();
+        let changed: Vec<&String> =
+            after.iter().filter(|(name, bytes)| before[*name] != **bytes).map(|(n, _)| n).collect();
         assert!(changed.is_empty(), "{names:?} changed {changed:?}");
     }
     // A journal of which the last line was not finished.
@@ -226,10 +219,10 @@ fn a_study_goes_from_cases_to_a_report_and_is_resumed() {
     lost("checkpoints/sft/answers.jsonl");
     let part: String = text.lines().rev().take(10).map(|line| format!("{line}\n")).collect();
     fs::write(file.with_extension("partial"), format!("{part}{{\"id\":\"p0")).unwrap();
-    assert_eq!(study(&model, &data, &out, flags).code, 0);
+    assert_eq!(study(&model, flags, &out).code, 0);
     assert!(contents(&out) == before);
 
-    let other = study(&model, &data, &out, "--max-new-tokens 6 --batch 3");
+    let other = study(&model, &flags.replace("tokens 5", "tokens 6"), &out);
     assert_eq!(other.code, 2);
     assert!(other.err.contains("holds another run: `max_new_tokens` is 5 there and 6 here"), "{}", other.err);
 }
@@ -266,9 +259,13 @@ fn each_mistake_has_its_message() {
     let shape = temp.path().join("shape");
     copy_model(&model, &shape);
     let config = fs::read_to_string(shape.join("config.json")).unwrap();
-    fs::write(shape.join("config.json"), config.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2")).unwrap();
+    fs::write(shape.join("config.json"), config.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2"))
+        .unwrap();
     let other = asked(two, &[&shape, &file]);
-    assert!(other.starts_with("error: checkpoint `b`: is of another base than base: its n_layers is 2, not 3"), "{other}");
+    assert!(
+        other.starts_with("error: checkpoint `b`: is of another base than base: its n_layers is 2, not 3"),
+        "{other}"
+    );
     let adapter = fixture("adapters/mistral-sft");
     let other = asked("b={}+apply:{} --records {}", &[&model, &adapter, &file]);
     assert!(other.starts_with("error: DIR") || other.contains("mistral-sft"), "{other}");
@@ -277,7 +274,11 @@ fn each_mistake_has_its_message() {
     let long = both("--max-new-tokens 900");
     assert!(long.contains("new ones exceed the model's context of 1024\n") && long.contains("case p"), "{long}");
     assert!(both("--mode best").starts_with("error: --mode best: it is `raw` or `card`"));
-    assert!(both("--heads L3.H0").starts_with("error: head `L3.H0`: the model has layers 0..3"), "{}", both("--heads L3.H0"));
+    assert!(
+        both("--heads L3.H0").starts_with("error: head `L3.H0`: the model has layers 0..3"),
+        "{}",
+        both("--heads L3.H0")
+    );
     for (field, value, said) in [
         ("gold", json!("Compliant"), "`gold`"),
         ("perturbation", json!("typo"), "`perturbation`"),
@@ -297,5 +298,9 @@ fn each_mistake_has_its_message() {
     fs::write(taken.join("thesis.tex"), "").unwrap();
     let words = "study compliance a={} b={} --records {} --out {} --max-new-tokens 4";
     let said = interp(words, &[&model, &model, &file, &taken]);
-    assert!(said.code == 2 && said.err.contains("not empty and not an output folder of interp study compliance"), "{}", said.err);
+    assert!(
+        said.code == 2 && said.err.contains("not empty and not an output folder of interp study compliance"),
+        "{}",
+        said.err
+    );
 }

@@ -41,7 +41,8 @@ pub fn generate_batch(decoder: &Decoder, prompts: &[&[i64]], options: &Generatio
             samples[prompt].tokens.push(token);
             samples[prompt].stopped = options.stop_tokens.contains(&token);
         }
-        let left: Vec<i64> = (0..).zip(&going).filter(|(_, prompt)| !samples[**prompt].stopped).map(|(i, _)| i).collect();
+        let left: Vec<i64> =
+            (0..).zip(&going).filter(|(_, prompt)| !samples[**prompt].stopped).map(|(i, _)| i).collect();
         if left.is_empty() || new + 1 == options.max_new_tokens {
             break;
         }
@@ -64,11 +65,7 @@ pub fn generate_batch(decoder: &Decoder, prompts: &[&[i64]], options: &Generatio
 /// # Panics
 ///
 /// Where prompts differ in length.
-pub fn log_likelihoods_batch(
-    decoder: &Decoder,
-    prompts: &[&[i64]],
-    continuations: &[Vec<i64>],
-) -> Vec<Vec<Vec<f64>>> {
+pub fn log_likelihoods_batch(decoder: &Decoder, prompts: &[&[i64]], continuations: &[Vec<i64>]) -> Vec<Vec<Vec<f64>>> {
     let _no_grad = tch::no_grad_guard();
     let (past, logits) = first(decoder, prompts);
     let pos = prompts[0].len();

@@ -74,7 +74,12 @@ impl Regime {
 
 impl Said {
     /// The answer as it counts.
-    pub fn judged<'a>(&self, record: &'a Record, regime: Regime, tokenizer: &Tokenizer) -> interp_core::Result<Judged<'a>> {
+    pub fn judged<'a>(
+        &self,
+        record: &'a Record,
+        regime: Regime,
+        tokenizer: &Tokenizer,
+    ) -> interp_core::Result<Judged<'a>> {
         let Regime::Free = regime else {
             return Ok(Judged { record, answer: Answer::forced(self.log_likelihoods), reasoning: None });
         };
@@ -163,7 +168,8 @@ impl Asking<'_> {
         let text = fs::read_to_string(journal).map_err(Error::io("read", journal))?;
         let whole: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
         write_atomic(journal, whole.as_bytes())?;
-        let places: HashMap<&str, usize> = (0..).zip(&self.cases.records).map(|(i, one)| (one.id.as_str(), i)).collect();
+        let places: HashMap<&str, usize> =
+            (0..).zip(&self.cases.records).map(|(i, one)| (one.id.as_str(), i)).collect();
         for (number, line) in (1..).zip(whole.split_inclusive('\n')) {
             let said = parse(journal, number, line)?;
             if let Some(&case) = places.get(said.id.as_str()) {

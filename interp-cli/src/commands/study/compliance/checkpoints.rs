@@ -6,7 +6,7 @@ use interp_core::checkpoint::CheckpointRef;
 use interp_core::generate::Generation;
 use interp_core::prompt::Tokenizer;
 
-use crate::cli::{StudyComplianceArgs, DecodingArgs, ModelArgs};
+use crate::cli::{DecodingArgs, ModelArgs, StudyComplianceArgs};
 use crate::commands::contrast::place;
 use crate::commands::generate::options;
 use crate::model::Model;
@@ -39,7 +39,11 @@ pub fn open(args: &StudyComplianceArgs) -> Result<Vec<Checkpoint>> {
     let names: Vec<String> =
         args.checkpoints.iter().map(|text| Ok(text.parse::<CheckpointRef>()?.name())).collect::<Result<_>>()?;
     if let [name] = names.as_slice() {
-        return Err(refuse(name, "there is nothing to compare it with".into(), "name two checkpoints or more, the base first"));
+        return Err(refuse(
+            name,
+            "there is nothing to compare it with".into(),
+            "name two checkpoints or more, the base first",
+        ));
     }
     place::labels(&names)?;
     let mut all: Vec<Checkpoint> = Vec::new();
@@ -48,7 +52,11 @@ pub fn open(args: &StudyComplianceArgs) -> Result<Vec<Checkpoint>> {
         let chats = model.tokenizer.as_ref().is_some_and(Tokenizer::has_chat_template);
         if !chats {
             let problem = "has no tokenizer with a chat template, and cases are put as a user's message".into();
-            return Err(refuse(&name, problem, "put tokenizer.json and chat_template.jinja into the checkpoint's folder"));
+            return Err(refuse(
+                &name,
+                problem,
+                "put tokenizer.json and chat_template.jinja into the checkpoint's folder",
+            ));
         }
         let options = decoding(args, &model)?;
         let one = Checkpoint { name, text: text.clone(), model, options };

@@ -68,7 +68,12 @@ pub struct Endpoints {
 
 impl Endpoints {
     /// Computes them.
-    pub fn new(args: &StudyComplianceArgs, checkpoints: &[Checkpoint], cases: &Cases, answered: &[Answered]) -> Result<Self> {
+    pub fn new(
+        args: &StudyComplianceArgs,
+        checkpoints: &[Checkpoint],
+        cases: &Cases,
+        answered: &[Answered],
+    ) -> Result<Self> {
         let bootstrap = bootstrap(args.seed);
         let has_training = cases.records.iter().any(|record| record.cohort == TRAINING);
         let of_training = |judged: &[Judged<'_>]| -> Vec<usize> {
@@ -144,14 +149,22 @@ impl Endpoints {
         let mut said: Vec<String> = above
             .iter()
             .map(|(name, lower, share)| {
-                let lower = lower.map_or("no interval".into(), |lower| format!("{} points above the majority class at least", points(lower)));
+                let lower = lower.map_or("no interval".into(), |lower| {
+                    format!("{} points above the majority class at least", points(lower))
+                });
                 format!("{name} {:.1} % ({lower})", 100.0 * share)
             })
             .collect();
         said.extend(equal.iter().map(|(pair, holds)| {
             let interval = pair.training.equivalence.map(|one| one.interval);
-            let interval = interval.map_or("no interval".into(), |[low, high]| format!("[{}, {}]", points(low), points(high)));
-            format!("{} − {} within ±5 points: {} {interval}", pair.first, pair.second, if *holds { "yes" } else { "no" })
+            let interval =
+                interval.map_or("no interval".into(), |[low, high]| format!("[{}, {}]", points(low), points(high)));
+            format!(
+                "{} − {} within ±5 points: {} {interval}",
+                pair.first,
+                pair.second,
+                if *holds { "yes" } else { "no" }
+            )
         }));
         let on = if self.has_training { "cohort fresh" } else { "all cases, for there is no cohort fresh" };
         let goal = match equal.is_empty() {

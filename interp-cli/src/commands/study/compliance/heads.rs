@@ -6,7 +6,7 @@ mod row;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Result;
 use interp_core::Error;
@@ -18,12 +18,13 @@ use interp_core::site::{HeadAxis, HeadRef};
 use interp_core::stats::{Bootstrap, Flips, Permutation};
 use serde_json::{Map, Value, json};
 
+pub use self::others::ABLATION;
 pub use self::row::{Measure, Row};
 use super::Answered;
 use super::answers::Regime;
 use super::cases::{Cases, messages};
 use super::checkpoints::Checkpoint;
-use super::place::Place;
+use super::place::{Place, write};
 use super::sweeps::Sweeps;
 use crate::cli::StudyComplianceArgs;
 use crate::model::Model;
@@ -31,6 +32,8 @@ use crate::ranked::Chosen;
 
 /// The heads that the published cards name.
 const PUBLISHED: [HeadRef; 2] = [HeadRef { layer: 19, head: 17 }, HeadRef { layer: 20, head: 17 }];
+/// The share of attention that goes to a section.
+pub const ATTENTION: &str = "attention";
 /// So few valid pairs that the report says so.
 pub const FEW: usize = 100;
 
@@ -82,7 +85,11 @@ pub fn named(args: &StudyComplianceArgs, model: &Model) -> Result<Named> {
     let config = model.checkpoint.config();
     let Some(text) = &args.heads else {
         let there = PUBLISHED.iter().all(|head| head.layer < config.n_layers && head.head < config.n_heads);
-        return Ok(if there { Named::Heads(PUBLISHED.into(), "those of the published cards") } else { Named::Strongest });
+        return Ok(if there {
+            Named::Heads(PUBLISHED.into(), "those of the published cards")
+        } else {
+            Named::Strongest
+        });
     };
     let mut heads = Chosen::read(text, None)?.on_axis(HeadAxis::Query, config)?.heads;
     let mut seen = BTreeSet::new();
@@ -115,7 +122,8 @@ impl Heads {
             let mut arm = Arm { name: checkpoint.name.clone(), valid, used, study: None };
             if !arm.used.is_empty() {
                 let dir = place.checkpoint(&arm.name);
-                let trials = write_pairs(place, &dir.join("pairs.jsonl"), &arm.used, cases, checkpoint)?;
+                let trials = dir.join("pairs.jsonl");
+                write_pairs(&trials, &arm.used, cases, checkpoint)?;
                 let title = format!("{}: causal mediation, {} pairs in both directions", arm.name, arm.used.len());
                 let spec = sweeps.mediation(checkpoint, &trials);
                 let Some(study) = sweeps.run(&title, &spec, &dir.join("mediation"))? else { return Ok(None) };
@@ -127,6 +135,14 @@ impl Heads {
         heads.compare(sweeps.args, place)?;
         let more = others::measure(&mut heads, sweeps, place, checkpoints, cases)?;
         Ok(more.map(|()| heads))
+    }
+
+    /// The number of a named head.
+    pub fn found(&self, measure: &str, checkpoint: &str, head: HeadRef, other: Option<&str>) -> Option<&Row> {
+        let is = |row: &&Row| {
+            (row.measure, &*row.checkpoint, row.head) == (measure, checkpoint, head) && row.other.as_deref() == other
+        };
+        self.rows.iter().find(is)
     }
 
     /// The named heads, and their lines of every checkpoint's own mediation.
@@ -142,7 +158,8 @@ impl Heads {
                         }
                     });
                 }
-                self.how = "the strongest of each checkpoint, since this model does not have both L19.H17 and L20.H17".into();
+                self.how =
+                    "the strongest of each checkpoint, since this model does not have both L19.H17 and L20.H17".into();
             }
         }
         for arm in &self.arms {
@@ -232,7 +249,8 @@ fn valid(cases: &Cases, answered: &Answered, checkpoint: &Checkpoint) -> Result<
             let judged = answered.own[case].judged(record, Regime::Forced, checkpoint.tokenizer())?;
             both &= judged.right() && record.admit;
         }
-        let again = valid.iter().any(|one| (&one.a, &one.b) == (&pair.a, &pair.b) || (&one.a, &one.b) == (&pair.b, &pair.a));
+        let again =
+            valid.iter().any(|one| (&one.a, &one.b) == (&pair.a, &pair.b) || (&one.a, &one.b) == (&pair.b, &pair.a));
         if both && !again {
             valid.push(pair.clone());
         }
@@ -252,7 +270,7 @@ fn rendered(cases: &Cases, case: usize, checkpoint: &Checkpoint) -> interp_core:
 }
 
 /// A trial file of pairs, each in both directions.
-fn write_pairs(place: &Place, path: &PathBuf, pairs: &[Pair], cases: &Cases, checkpoint: &Checkpoint) -> Result<PathBuf> {
+fn write_pairs(path: &Path, pairs: &[Pair], cases: &Cases, checkpoint: &Checkpoint) -> Result<()> {
     let tokens = [0, 1].map(|word: usize| cases.words[word][0]);
     let mut text = String::new();
     for pair in pairs {
@@ -263,7 +281,7 @@ fn write_pairs(place: &Place, path: &PathBuf, pairs: &[Pair], cases: &Cases, che
             text += &format!("{}\n", trial((base.0, &base.1), Some((source.0, &source.1)), tokens));
         }
     }
-    Ok(place.put(path, text.as_bytes())?)
+    Ok(write(path, text.as_bytes())?)
 }
 
 /// A two-sided test of a whole grid.

@@ -32,8 +32,11 @@ impl Place {
         let (path, file) = (args.out.clone(), args.out.join("settings.json"));
         match fs::read(&file) {
             Ok(text) => {
-                let found: Value = serde_json::from_slice(&text)
-                    .map_err(|source| Error::Json { path: file.clone(), line: None, source })?;
+                let found: Value = serde_json::from_slice(&text).map_err(|source| Error::Json {
+                    path: file.clone(),
+                    line: None,
+                    source,
+                })?;
                 for (field, wanted) in settings.as_object().expect("it was built as one") {
                     if &found[field] != wanted {
                         let (found, wanted) = (found[field].to_string(), wanted.to_string());
@@ -65,15 +68,18 @@ impl Place {
         self.path.join("checkpoints").join(name)
     }
 
-    /// Writes a file, whole or not at all, with the folders that it is in.
-    pub fn put(&self, name: impl AsRef<Path>, bytes: &[u8]) -> interp_core::Result<PathBuf> {
-        let path = self.path.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        }
-        write_atomic(&path, bytes)?;
-        Ok(path)
+    /// Writes a file of the folder; see [`write`].
+    pub fn put(&self, name: &str, bytes: &[u8]) -> interp_core::Result<()> {
+        write(&self.at(name), bytes)
     }
+}
+
+/// Writes a file, whole or not at all, with the folders that it is in.
+pub fn write(path: &Path, bytes: &[u8]) -> interp_core::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    write_atomic(path, bytes)
 }
 
 /// Everything that decides the numbers.
@@ -90,7 +96,9 @@ fn settings(args: &StudyComplianceArgs, checkpoints: &[Checkpoint], cases: &Case
     };
     let file = |path: &PathBuf| -> Result<Value> {
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
-        Ok(json!({ "name": path.file_name().map(|name| name.to_string_lossy()), "sha256": format!("{:x}", Sha256::digest(bytes)) }))
+        Ok(
+            json!({ "name": path.file_name().map(|name| name.to_string_lossy()), "sha256": format!("{:x}", Sha256::digest(bytes)) }),
+        )
     };
     Ok(json!({
         "schema": SCHEMA,

@@ -6,6 +6,8 @@ mod table;
 use anyhow::Result;
 use interp_core::compliance::metrics::{By, Delta, Endpoint, Estimate, Share};
 use interp_core::export::table as files;
+use interp_core::scores::cell_label;
+use interp_core::site::HeadRef;
 use serde_json::{Map, Value, json};
 
 use self::table::{Table, interval, number, percent, points, probability};
@@ -13,7 +15,7 @@ use super::answers::Regime;
 use super::cases::Cases;
 use super::checkpoints::Checkpoint;
 use super::endpoints::{Alone, Endpoints, Paired};
-use super::heads::{FEW, Heads, Row};
+use super::heads::{ABLATION, ATTENTION, FEW, Heads, Row};
 use super::place::Place;
 use crate::cli::StudyComplianceArgs;
 
@@ -36,9 +38,7 @@ impl Report<'_> {
         let heads: Vec<Map<String, Value>> = self.heads.rows.iter().map(Row::map).collect();
         place.put("heads.csv", files::csv_of(&heads).as_bytes())?;
         figures::write(self, place)?;
-        let arm = |arm: &super::heads::Arm| {
-            json!({ "checkpoint": arm.name, "valid_pairs": arm.valid.len(), "swept_pairs": arm.used.len() })
-        };
+        let arm = |arm: &super::heads::Arm| json!({ "checkpoint": arm.name, "valid_pairs": arm.valid.len(), "swept_pairs": arm.used.len() });
         let study = json!({
             "schema": "interp.compliance-study/1",
             "found": self.endpoints.found(),
@@ -104,10 +104,24 @@ impl Report<'_> {
     }
 
     fn overview(&self, regime: Regime) -> String {
-        let mut table = Table::new(&["checkpoint", "accuracy", "balanced", "says compliant", "unparsed", "truncated", "tokens before the verdict"]);
+        let mut table = Table::new(&[
+            "checkpoint",
+            "accuracy",
+            "balanced",
+            "says compliant",
+            "unparsed",
+            "truncated",
+            "tokens before the verdict",
+        ]);
         for name in self.names() {
-            let (Some(alone), Some(all)) = (self.endpoints.of(&name, regime), self.endpoints.row(&name, regime, By::All, "all")) else { continue };
-            let reasoning = alone.reasoning.map_or("-".into(), |one| one.mean.value.map_or("-".into(), |mean| format!("{mean:.1}")));
+            let (Some(alone), Some(all)) =
+                (self.endpoints.of(&name, regime), self.endpoints.row(&name, regime, By::All, "all"))
+            else {
+                continue;
+            };
+            let reasoning = alone
+                .reasoning
+                .map_or("-".into(), |one| one.mean.value.map_or("-".into(), |mean| format!("{mean:.1}")));
             table.row([
                 name,
                 share(&all.accuracy),
@@ -130,7 +144,9 @@ impl Report<'_> {
         let mut table = Table::new(&head.iter().map(String::as_str).collect::<Vec<_>>());
         for row in values {
             let of = |name: &String| {
-                self.endpoints.row(name, regime, by, &row.value).map_or("-".into(), |one: &Endpoint| share(&one.accuracy))
+                self.endpoints
+                    .row(name, regime, by, &row.value)
+                    .map_or("-".into(), |one: &Endpoint| share(&one.accuracy))
             };
             let majority = row.endpoint.majority.map_or("-".into(), percent);
             let cells = [row.value.clone(), row.endpoint.accuracy.n.to_string(), majority];
@@ -147,6 +163,9 @@ impl Report<'_> {
         let metrics = alone.first().map_or(0, |one| one.pairs.len());
         for metric in 0..metrics {
             let row = &alone[0].pairs[metric];
+            if row.share.n == 0 {
+                continue;
+            }
             let label = format!("{} ({} pairs or halves)", row.metric.name(), row.share.n);
             table.row(std::iter::once(label).chain(alone.iter().map(|one| share(&one.pairs[metric].share))));
         }
@@ -163,11 +182,20 @@ impl Report<'_> {
         let mut text = String::new();
         for pair in self.endpoints.paired.iter().filter(|pair| pair.regime == regime.name()) {
             text += &format!("{} − {}, in points, on the same cases:\n\n", pair.first, pair.second);
-            let mut table = Table::new(&["", "n", "Δ", "only the first is right", "only the second", "McNemar p", "within ±5"]);
+            let mut table =
+                Table::new(&["", "n", "Δ", "only the first is right", "only the second", "McNemar p", "within ±5"]);
             for (label, one) in deltas(pair) {
                 let equal = one.equivalence.map_or("-", |equal| if equal.holds { "yes" } else { "no" });
                 let [only, other] = [one.only_first, one.only_second].map(|n| n.to_string());
-                table.row([label, one.n.to_string(), delta(one), only, other, probability(one.mcnemar_p), equal.into()]);
+                table.row([
+                    label,
+                    one.n.to_string(),
+                    delta(one),
+                    only,
+                    other,
+                    probability(one.mcnemar_p),
+                    equal.into(),
+                ]);
             }
             text += &format!("{table}\n");
             let gaps = &pair.comparison.gaps;
@@ -191,7 +219,8 @@ impl Report<'_> {
         text += "Procedural causal mediation: the output of one head at the last position of the forced prompt is replaced by that of the same \
                  head on the other half of the flip pair; δ is how much the logit difference of the two words falls. Only pairs of which \
                  the checkpoint gets both halves right in forced mode count, in both directions; intervals and tests go by process.\n\n";
-        let mut table = Table::new(&["checkpoint", "flip pairs", "valid", "swept", "significant heads", "strongest head"]);
+        let mut table =
+            Table::new(&["checkpoint", "flip pairs", "valid", "swept", "significant heads", "strongest head"]);
         for arm in &heads.arms {
             let (mut significant, mut strongest) = ("-".to_owned(), "-".to_owned());
             if let Some(study) = &arm.study
@@ -199,7 +228,7 @@ impl Report<'_> {
             {
                 significant = summary.test.count().map_or("not tested".into(), |(n, of)| format!("{n} of {of}"));
                 let cell = summary.order[0];
-                let label = interp_core::scores::cell_label(&study.layout.axes, cell);
+                let label = cell_label(&study.layout.axes, cell);
                 let stats = &summary.cells[cell];
                 strongest = format!("{label} {} {}", number(stats.mean), interval(stats.ci, number));
             }
@@ -217,7 +246,7 @@ impl Report<'_> {
             let changed = order.iter().filter(|&&cell| one.contrasted.changes[0][cell].changed).count();
             let listed = order.iter().take(3).map(|&cell| {
                 let change = &one.contrasted.changes[0][cell];
-                let label = interp_core::scores::cell_label(&one.contrast.layout().axes, cell);
+                let label = cell_label(&one.contrast.layout().axes, cell);
                 format!("{label} {} {}", number(change.stats.mean), interval(change.stats.ci, number))
             });
             text += &format!(
@@ -236,8 +265,15 @@ impl Report<'_> {
             return text + "No head is named: no checkpoint has a valid pair.\n";
         }
         text += &format!("### Named heads: {} ({})\n\n", labels.join(", "), heads.how);
-        let mut table = Table::new(&["measure", "checkpoint", "other", "head", "trials", "mean", "95 % interval", "p", "rank"]);
-        for row in &heads.rows {
+        let tables = [self.effects(), self.ablation(), self.attention()];
+        text + &tables.map(|table| format!("{table}\n")).concat()
+    }
+
+    /// Lines of the named heads that have a test.
+    fn effects(&self) -> String {
+        let mut table =
+            Table::new(&["measure", "checkpoint", "other", "head", "trials", "mean", "95 % interval", "p", "rank"]);
+        for row in self.heads.rows.iter().filter(|row| row.measure != ATTENTION && !ABLATION.contains(&row.measure)) {
             table.row([
                 row.measure.into(),
                 row.checkpoint.clone(),
@@ -250,10 +286,59 @@ impl Report<'_> {
                 row.rank.map_or("-".into(), |rank| rank.to_string()),
             ]);
         }
-        text += &table.to_string();
-        text + "\n`mediation`, `patch across` (from `other`, on the same prompt) and `gain by graft` (the adapter's part of this head on the base) \
-                are in logits, with p over the whole grid of heads (the last two two-sided); `change of mediation` is δ less that of `other`, with \
-                the head's own p; `attention` is the share that goes from the last position to the section `other`.\n"
+        format!(
+            "{table}\nAll in logits. `mediation`: δ as above, tested over the whole grid. `change of mediation`: δ less that of `other` \
+             over the pairs that both get right, with the head's own p. `gain by graft`: what the adapter's part of this head alone adds \
+             to the base. `patch across`: δ when the head's output comes from `other` on the same prompt. The last two are tested over \
+             the whole grid, two-sided.\n"
+        )
+    }
+
+    /// A line per checkpoint and named head.
+    fn ablation(&self) -> String {
+        let head = ["accuracy lost", "beside the layer's others", "logit difference lost", "beside the layer's others"];
+        let mut table = Table::new(&[&["checkpoint", "head", "trials"][..], &head].concat());
+        for (checkpoint, head) in self.each() {
+            let found = ABLATION.map(|measure| self.heads.found(measure, &checkpoint, head, None));
+            let Some(first) = found[0] else { continue };
+            let said = |row: Option<&Row>, said: fn(f64) -> String| {
+                row.map_or("-".into(), |row| format!("{} {}", said(row.mean), interval(row.ci, said)))
+            };
+            let [accuracy, beside, logits, logits_beside] = found;
+            table.row([
+                checkpoint.clone(),
+                head.to_string(),
+                first.n_trials.to_string(),
+                said(accuracy, points),
+                said(beside, points),
+                said(logits, number),
+                said(logits_beside, number),
+            ]);
+        }
+        format!(
+            "Ablation (the head's output zeroed at all positions), accuracy between the two words in points:\n\n{table}"
+        )
+    }
+
+    /// A line per checkpoint and named head, a column per section.
+    fn attention(&self) -> String {
+        let sections = ["procedure", "scenario", "question", "first", "rest"];
+        let mut table = Table::new(&[&["checkpoint", "head", "trials"][..], &sections].concat());
+        for (checkpoint, head) in self.each() {
+            let found = sections.map(|section| self.heads.found(ATTENTION, &checkpoint, head, Some(section)));
+            let Some(first) = found[0] else { continue };
+            let said = |row: Option<&Row>| {
+                row.map_or("-".into(), |row| format!("{} {}", percent(row.mean), interval(row.ci, percent)))
+            };
+            let cells = [checkpoint.clone(), head.to_string(), first.n_trials.to_string()];
+            table.row(cells.into_iter().chain(found.map(said)));
+        }
+        format!("Attention from the last position of the forced prompt (`first`: the first token):\n\n{table}")
+    }
+
+    fn each(&self) -> Vec<(String, HeadRef)> {
+        let heads = &self.heads.named;
+        self.names().into_iter().flat_map(|name| heads.iter().map(move |head| (name.clone(), *head))).collect()
     }
 }
 
@@ -294,12 +379,13 @@ fn endpoint_lines(alone: &Alone) -> Vec<Map<String, Value>> {
     let endpoints = alone.endpoints.iter().map(|row| of(by(row.by), &row.value, &row.endpoint.accuracy));
     let pairs = alone.pairs.iter().map(|row| of("pairs".into(), row.metric.name(), &row.share));
     let gaps = [("surface gap", &alone.gaps.surface), ("order gap", &alone.gaps.order)];
-    let gaps = gaps.into_iter().map(|(name, one)| {
-        line("gap".into(), name.into(), one.n, one.value.unwrap_or(f64::NAN), None, one.ci)
-    });
-    let reliance = alone.reliance.iter().map(|one| {
-        line("gap".into(), "procedure reliance".into(), one.n, one.delta.unwrap_or(f64::NAN), None, one.ci)
-    });
+    let gaps = gaps
+        .into_iter()
+        .map(|(name, one)| line("gap".into(), name.into(), one.n, one.value.unwrap_or(f64::NAN), None, one.ci));
+    let reliance = alone
+        .reliance
+        .iter()
+        .map(|one| line("gap".into(), "procedure reliance".into(), one.n, one.delta.unwrap_or(f64::NAN), None, one.ci));
     endpoints.chain(pairs).chain(gaps).chain(reliance).collect()
 }
 

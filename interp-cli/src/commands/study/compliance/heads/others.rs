@@ -8,22 +8,30 @@ use interp_core::Error;
 use interp_core::compliance::Pair;
 use interp_core::compliance::ask::{prompt, spread, trial};
 use interp_core::site::HeadRef;
-use interp_core::stats::{Bootstrap, compare};
+use interp_core::stats::{Bootstrap, CellStats, compare};
 use serde_json::Value;
 
 use super::row::{Measure, Row, of_study};
-use super::{Heads, process, rendered, two_sided, write_pairs};
+use super::{ATTENTION, Heads, process, rendered, two_sided, write_pairs};
 use crate::cli::{AttentionArgs, ModelArgs, PromptArgs};
 use crate::commands::attention;
 use crate::commands::study::compliance::cases::Cases;
 use crate::commands::study::compliance::checkpoints::Checkpoint;
-use crate::commands::study::compliance::place::Place;
+use crate::commands::study::compliance::place::{Place, write};
 use crate::commands::study::compliance::sweeps::Sweeps;
 use crate::commands::sweep::SweepSpec;
 use crate::folder::Folder;
 
 /// Most pairs of a graft, which computes every position of every layer for every head.
 const GRAFTED: usize = 50;
+/// What ablation is read for: the head's own drop of accuracy between the two words, that less the mean of the layer's other heads, and
+/// both for the logit difference.
+pub const ABLATION: [&str; 4] = [
+    "accuracy lost by ablation",
+    "accuracy lost beside the layer's others",
+    "logit difference lost by ablation",
+    "logit difference lost beside the layer's others",
+];
 
 /// Everything, checkpoint by checkpoint; `None` when it was interrupted.
 pub fn measure(
@@ -82,30 +90,31 @@ impl One<'_, '_> {
             edit: "zero".into(),
             positions: "all".into(),
             heads: Some(text.join(",")),
-            metric: "acc,logit-diff".into(),
             ..self.sweeps.mediation(self.checkpoint, &self.dir().join("pairs.jsonl"))
         };
         let title = format!("{name}: ablation of the heads of {} layers", layers.len());
         let Some(study) = self.sweeps.run(&title, &spec, &self.dir().join("ablation"))? else { return Ok(None) };
         let bootstrap = Bootstrap { seed: self.sweeps.args.seed, ..Bootstrap::default() };
-        for (metric, [drop, beside]) in [
-            ["drop of accuracy under ablation", "drop of accuracy beside the layer's other heads"],
-            ["drop of logit difference under ablation", "drop of logit difference beside the layer's other heads"],
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let trials: Vec<&[f32]> = study.cells[metric].iter().map(Vec::as_slice).collect();
-            for head in &named {
-                let cell = study.cells_of_heads(metric, &[*head])?;
-                let others: Vec<HeadRef> = (0..config.n_heads)
-                    .map(|other| HeadRef { layer: head.layer, head: other })
-                    .filter(|other| !named.contains(other))
-                    .collect();
-                let others = study.cells_of_heads(metric, &others)?;
-                let control = if others.is_empty() { &cell } else { &others };
+        let right = |difference: f64| f32::from(u8::from(difference > 0.0));
+        // Which of the two words has the larger logit: before less after.
+        let lost = |(cells, clean): (&Vec<f32>, &Vec<f64>)| -> Vec<f32> {
+            cells.iter().map(|&delta| right(clean[0]) - right(clean[0] - f64::from(delta))).collect()
+        };
+        let verdicts: Vec<Vec<f32>> = study.cells[0].iter().zip(&study.clean).map(lost).collect();
+        for head in &named {
+            let cell = study.cells_of_heads(0, &[*head])?;
+            let others: Vec<HeadRef> = (0..config.n_heads)
+                .map(|other| HeadRef { layer: head.layer, head: other })
+                .filter(|other| !named.contains(other))
+                .collect();
+            let others = study.cells_of_heads(0, &others)?;
+            let control = if others.is_empty() { &cell } else { &others };
+            for (measure, beside, values) in
+                [(ABLATION[0], ABLATION[1], &verdicts), (ABLATION[2], ABLATION[3], &study.cells[0])]
+            {
+                let trials: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
                 let found = compare(&trials, &cell, control, &study.clusters(), &bootstrap)?;
-                let row = |measure, stats: &interp_core::stats::CellStats| Row {
+                let row = |measure, stats: &CellStats| Row {
                     measure,
                     checkpoint: name.clone(),
                     other: None,
@@ -117,7 +126,7 @@ impl One<'_, '_> {
                     rank: None,
                     found: None,
                 };
-                self.heads.rows.push(row(drop, &found.named));
+                self.heads.rows.push(row(measure, &found.named));
                 if !others.is_empty() {
                     self.heads.rows.push(row(beside, &found.difference));
                 }
@@ -136,8 +145,8 @@ impl One<'_, '_> {
         }
         let pairs: Vec<Pair> =
             spread(self.heads.arms[self.index].used.clone(), GRAFTED, |pair| process(self.cases, pair));
-        let path = self.dir().join("graft.jsonl");
-        let trials = write_pairs(self.place, &path, &pairs, self.cases, self.checkpoint)?;
+        let trials = self.dir().join("graft.jsonl");
+        write_pairs(&trials, &pairs, self.cases, self.checkpoint)?;
         let spec = SweepSpec {
             edit: "graft".into(),
             positions: "all".into(),
@@ -194,7 +203,7 @@ impl One<'_, '_> {
         for cell in table["cells"].as_array().into_iter().flatten() {
             let number = |value: &Value| value.as_f64();
             self.heads.rows.push(Row {
-                measure: "attention",
+                measure: ATTENTION,
                 checkpoint: name.clone(),
                 other: cell["span"].as_str().map(Into::into),
                 head: cell["label"].as_str().unwrap_or_default().parse()?,
@@ -234,7 +243,8 @@ fn across(
         let rendered = rendered(cases, case, pair[0])?;
         text += &format!("{}\n", trial((&cases.records[case], &rendered), None, tokens));
     }
-    let trials = place.put(format!("across/{}-{}.jsonl", names[0], names[1]), text.as_bytes())?;
+    let trials = place.at(format!("across/{}-{}.jsonl", names[0], names[1]));
+    write(&trials, text.as_bytes())?;
     for (edited, donor) in [(0, 1), (1, 0)] {
         let (name, other) = (&names[edited], &names[donor]);
         let spec =

@@ -15,8 +15,8 @@ pub fn write(report: &Report<'_>, place: &Place) -> Result<()> {
     for regime in Regime::ALL {
         let (svg, png) = plot::bars(&accuracy(report, regime))?;
         let name = format!("accuracy-{}", regime.name());
-        place.put(format!("{name}.svg"), svg.as_bytes())?;
-        place.put(format!("{name}.png"), &png)?;
+        place.put(&format!("{name}.svg"), svg.as_bytes())?;
+        place.put(&format!("{name}.png"), &png)?;
     }
     let maps = heads(report)?;
     if !maps.rows.is_empty() {

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::output;
-
 pub use crate::output::{number, probability};
 
 /// A Markdown table.
@@ -46,7 +44,7 @@ pub fn points(difference: f64) -> String {
     format!("{:+.1}", 100.0 * difference)
 }
 
-/// An interval, each end written by `said`.
+/// An interval, each end written by `said`; one that could not be drawn is said to be missing.
 pub fn interval(ci: Option<[f64; 2]>, said: impl Fn(f64) -> String) -> String {
-    ci.map_or_else(|| output::interval(None), |[low, high]| format!("[{}, {}]", said(low), said(high)))
+    ci.map_or("(no interval)".into(), |[low, high]| format!("[{}, {}]", said(low), said(high)))
 }
