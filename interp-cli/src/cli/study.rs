@@ -81,7 +81,7 @@ pub struct StudyComplianceArgs {
     #[arg(long, value_name = "HEADS")]
     pub heads: Option<String>,
     /// Most flip pairs of each causal mediation, each in both directions, as evenly over processes as can be
-    #[arg(long, value_name = "N", default_value = "200")]
+    #[arg(long, value_name = "N", default_value = "1000")]
     pub max_pairs: NonZeroUsize,
     /// Most rows of one wave, besides the few that measure its noise; what fits into memory if not given
     #[arg(long, value_name = "N")]
