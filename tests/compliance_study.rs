@@ -269,9 +269,9 @@ fn each_mistake_has_its_message() {
         other.starts_with("error: checkpoint `b`: is of another base than base: its n_layers is 2, not 3"),
         "{other}"
     );
-    let adapter = fixture("adapters/mistral-sft");
-    let other = asked(&format!("b={{}}+apply:{} --records {{}}", adapter.display()), &[&model, &file]);
-    assert!(other.contains("mistral-sft"), "{other}");
+    let adapter = fixture("adapters/qwen2-plain");
+    let other = asked(&format!("b={{}}+apply:{} --records {{}}", adapter.display()), &[&shape, &file]);
+    assert!(other.contains("qwen2-plain"), "{other}");
 
     let both = |flags: &str| asked(&format!("b={{}} --records {{}} {flags}"), &[&model, &file]);
     let long = both("--max-new-tokens 900");
