@@ -1,7 +1,12 @@
 //! `interp generate`: greedy continuations against transformers', edits against full passes, sampling, refusals.
 
+use std::collections::HashSet;
+
 use interp_core::decoder::Decoder;
 use interp_core::device::Dtype;
+use interp_core::generate::{
+    EditScope, Generation, Sample, batches, generate, generate_batch, log_likelihoods, log_likelihoods_batch,
+};
 use interp_core::hooks::Hooks;
 use interp_core::intervention::{Context, Donors, Edit, Edits, Intervention};
 use interp_core::site::{HookPoint, Positions, Site};
@@ -305,4 +310,73 @@ fn each_mistake_has_its_message() {
         long.starts_with("error: --tokens: the prompt has 1025 tokens but the model's context holds 1024\n"),
         "{long}"
     );
+}
+
+#[test]
+fn a_batch_gives_what_each_prompt_gives_alone() {
+    let _no_grad = tch::no_grad_guard();
+    for family in FAMILIES {
+        for dtype in [Dtype::F64, Dtype::F32] {
+            let decoder = load(&tiny(family), dtype);
+            let long = reference_prompt(family, 1);
+            // Prompts of two lengths, one of them alone.
+            let prompts: Vec<Vec<i64>> = (0..7)
+                .map(|i| match i {
+                    3 => long[..9].to_vec(),
+                    _ => long[..20].iter().map(|id| (id + 11 * i) % 120 + 3).collect(),
+                })
+                .collect();
+            let mut options = Generation {
+                max_new_tokens: 14,
+                temperature: 0.0,
+                top_k: 0,
+                top_p: 1.0,
+                repetition_penalty: 1.2,
+                n_samples: 1,
+                seed: 0,
+                stop_tokens: vec![],
+            };
+            let context = Context::of_run(&decoder, 0, "test");
+            let alone = |options: &Generation| -> Vec<Sample> {
+                let one = |tokens: &Vec<i64>| {
+                    let prompt = prompt(tokens);
+                    generate(&decoder, &prompt, options, &[], EditScope::Prompt, &Donors::default(), &context)
+                };
+                prompts.iter().map(|tokens| one(tokens).unwrap().remove(0)).collect()
+            };
+            let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+            let together = |options: &Generation, most: usize| -> Vec<Sample> {
+                let mut found = vec![None; prompts.len()];
+                for batch in batches(&lengths, most) {
+                    let tokens: Vec<&[i64]> = batch.iter().map(|&i| prompts[i].as_slice()).collect();
+                    let samples = generate_batch(&decoder, &tokens, options);
+                    batch.into_iter().zip(samples).for_each(|(i, sample)| found[i] = Some(sample));
+                }
+                found.into_iter().flatten().collect()
+            };
+            let free = alone(&options);
+            assert!(free.iter().all(|sample| sample.tokens.len() == 14 && !sample.stopped));
+            assert_eq!(together(&options, 64), free, "{family} {dtype}");
+            // Rows that end leave the batch, and the others go on as if nothing had happened.
+            options.stop_tokens = vec![free[0].tokens[2], free[4].tokens[5], free[5].tokens[0]];
+            let stopped = alone(&options);
+            assert!(stopped.iter().map(|sample| sample.tokens.len()).collect::<HashSet<_>>().len() > 2, "{family}");
+            for most in [1, 2, 64] {
+                assert_eq!(together(&options, most), stopped, "{family} {dtype}, {most} at once");
+            }
+
+            let continuations = [vec![5], vec![7, 9, 11], vec![100, 5]];
+            let tokens: Vec<&[i64]> = prompts.iter().filter(|one| one.len() == 20).map(Vec::as_slice).collect();
+            let found = log_likelihoods_batch(&decoder, &tokens, &continuations);
+            for (tokens, found) in tokens.iter().zip(found) {
+                let donors = Donors::default();
+                let each = log_likelihoods(&decoder, &prompt(tokens), &continuations, &[], &donors, &context).unwrap();
+                for (found, each) in found.iter().zip(each) {
+                    let close = if dtype == Dtype::F64 { 1e-11 } else { 1e-4 };
+                    assert!((found.iter().sum::<f64>() - each).abs() < close, "{family} {dtype}: {found:?} {each}");
+                }
+                assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [1, 3, 2]);
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ const IMPORTS: [(&str, &str); 30] = [
     ("device", "error"),
     ("eval", "error"),
     ("export", "error, plot, scores, site, stats, sweep"),
-    ("generate", "cache, config, decoder, error, intervention, prompt, site"),
+    ("generate", "cache, config, decoder, error, hooks, intervention, prompt, site"),
     ("guard", "error"),
     ("hash", "error"),
     ("hooks", "site"),

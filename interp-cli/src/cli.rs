@@ -31,7 +31,7 @@ pub use self::retrieval::RetrievalArgs;
 pub use self::roles::RolesArgs;
 pub use self::rsa::RsaArgs;
 pub use self::stats::{JudgeArgs, StatsArgs};
-pub use self::study::{StudyArgs, StudyCommand, SymbolicArgs};
+pub use self::study::{StudyArgs, StudyCommand, StudyComplianceArgs, SymbolicArgs};
 pub use self::task::{ComplianceArgs, IdentityRulesArgs, RuleFlags, TaskArgs, TaskCommand};
 
 /// Exact per-head causal interventions on Qwen2.5-style models.

@@ -1,6 +1,7 @@
 //! Procedural compliance: cases whose label follows from rules, answers read from what a model said, and what to count.
 
 pub mod answer;
+pub mod ask;
 pub mod builtin;
 pub mod clean;
 pub mod corpus;

@@ -1,5 +1,6 @@
 //! Continuations of a prompt, greedy or sampled, with edits on the prompt, on new tokens, or on both.
 
+mod batch;
 mod likelihood;
 
 use std::fmt;
@@ -13,10 +14,12 @@ use crate::cache::PastRecorder;
 use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Past, Start};
 use crate::error::{Error, Result};
+use crate::hooks::Hooks;
 use crate::intervention::{Context, Donors, Edit, Edits, Intervention};
 use crate::prompt::Prompt;
 use crate::site::Positions;
 
+pub use self::batch::{batches, generate_batch, log_likelihoods_batch};
 pub use self::likelihood::log_likelihoods;
 
 /// How to choose the next token.
@@ -171,15 +174,21 @@ pub fn check(
     }
 }
 
-/// Runs one step, appends its keys and values to `past`, and returns the logits `[batch, vocab]` of its last position.
+/// Runs one step under `edits`; see [`pass`].
 fn step(decoder: &Decoder, start: Start<'_>, mut edits: Edits, past: &mut Past) -> Result<Tensor> {
+    let logits = pass(decoder, start, &mut edits, past);
+    edits.finish()?;
+    Ok(logits)
+}
+
+/// Runs one step, appends its keys and values to `past`, and returns the logits `[batch, vocab]` of its last position.
+fn pass<H: Hooks>(decoder: &Decoder, start: Start<'_>, hooks: &mut H, past: &mut Past) -> Tensor {
     let last = start.pos + start.resid.size()[1] as usize - 1;
     let mut recorder = PastRecorder::default();
-    let resid = decoder.forward(start, last..last + 1, &mut (&mut edits, &mut recorder));
-    let logits = decoder.unembed(&resid, last, None, &mut edits);
-    edits.finish()?;
+    let resid = decoder.forward(start, last..last + 1, &mut (&mut *hooks, &mut recorder));
+    let logits = decoder.unembed(&resid, last, None, hooks);
     recorder.append_to(past);
-    Ok(logits.squeeze_dim(1))
+    logits.squeeze_dim(1)
 }
 
 /// The next token of one row. Penalty, temperature, top-k and top-p in Hugging Face's order.

@@ -17,6 +17,7 @@ use tch::{Kind, Tensor};
 
 use self::material::{Item, Material};
 use self::report::Report;
+use crate::bases::Bases;
 use crate::cli::AttentionArgs;
 use crate::folder::Folder;
 use crate::model::Model;
@@ -24,10 +25,40 @@ use crate::output::{Exit, Printer};
 use crate::progress::each;
 use crate::ranked::Chosen;
 
-/// Runs every prompt once and writes the folder.
+/// Runs every prompt once, writes the folder, and prints.
 pub fn attention(args: &AttentionArgs, printer: &Printer) -> Result<Exit> {
     let folder = Folder::check(&args.out)?;
     let model = Model::open(&args.model)?;
+    let Some(found) = measure(args, folder, &model, &mut Bases::new(false), printer)? else {
+        return Ok(Exit::Interrupted);
+    };
+    if args.json {
+        printer.data(&found.json)?;
+    } else {
+        found.tables.lines().for_each(|line| printer.talk(line));
+        printer.data(&format!("{}\n", args.out.display()))?;
+    }
+    Ok(if found.whole { Exit::Done } else { Exit::Failed })
+}
+
+/// What was measured.
+pub struct Found {
+    /// `attention.json`.
+    pub json: String,
+    /// To read.
+    pub tables: String,
+    /// Whether every prompt could run.
+    pub whole: bool,
+}
+
+/// Runs every prompt once and writes the folder; `None` when it was interrupted.
+pub fn measure(
+    args: &AttentionArgs,
+    folder: Folder,
+    model: &Model,
+    bases: &mut Bases,
+    printer: &Printer,
+) -> Result<Option<Found>> {
     let chosen = Chosen::read(&args.heads, args.ranked_by.as_deref())?;
     let chosen = chosen.on_axis(HeadAxis::Query, model.checkpoint.config())?;
     let mut heads: Vec<HeadRef> = Vec::new();
@@ -36,7 +67,7 @@ pub fn attention(args: &AttentionArgs, printer: &Printer) -> Result<Exit> {
             heads.push(head)
         }
     });
-    let material = Material::read(args, &model)?;
+    let material = Material::read(args, model)?;
     material.notes.iter().for_each(|note| printer.talk(&format!("note: {note}")));
     material.bad.iter().for_each(|error| printer.talk(&format!("error: {error}")));
     let bootstrap = Bootstrap { level: args.ci, resamples: args.resamples, seed: args.seed };
@@ -44,7 +75,7 @@ pub fn attention(args: &AttentionArgs, printer: &Printer) -> Result<Exit> {
     let folder = folder.begin()?;
 
     let hashes = Hashes::start(model.weight_files());
-    let decoder = model.load(printer)?;
+    let decoder = bases.load(model, printer)?;
     let looking = Looking { decoder: &decoder, heads: &heads };
     let trials = each(&material.items, "prompts", printer, |index, item| {
         if index < args.patterns {
@@ -53,7 +84,7 @@ pub fn attention(args: &AttentionArgs, printer: &Printer) -> Result<Exit> {
         }
         looking.masses(item)
     })?;
-    let Some(trials) = trials else { return Ok(Exit::Interrupted) };
+    let Some(trials) = trials else { return Ok(None) };
     let labels: Vec<Option<&str>> = material.items.iter().map(|item| item.cluster.as_deref()).collect();
     let clusters = Clusters::new(&labels);
     let rows: Vec<&[f32]> = trials.iter().map(Vec::as_slice).collect();
@@ -62,13 +93,7 @@ pub fn attention(args: &AttentionArgs, printer: &Printer) -> Result<Exit> {
     let report = Report { args, model, material: &material, heads, trials: &trials, cells, clusters, bootstrap };
     report.write(&folder)?;
     folder.finish()?;
-    if args.json {
-        printer.data(&report.json())?;
-    } else {
-        report.tables().lines().for_each(|line| printer.talk(line));
-        printer.data(&format!("{}\n", args.out.display()))?;
-    }
-    Ok(if material.bad.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(Some(Found { json: report.json(), tables: report.tables(), whole: material.bad.is_empty() }))
 }
 
 /// A model and the heads of it that are looked at.

@@ -1,7 +1,7 @@
 //! `interp contrast`: the same sweep on several checkpoints, one after the other, and what differs between them. The
 //! comparison reads the sweeps' folders and needs no model.
 
-mod place;
+pub mod place;
 mod report;
 
 use std::fs;

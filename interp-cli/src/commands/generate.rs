@@ -148,7 +148,7 @@ fn heads(args: &EditArgs, site: Site, model: &Model) -> Result<Option<String>> {
 }
 
 /// Checked settings of decoding, and the mode's name.
-fn options(args: &DecodingArgs, model: &Model) -> Result<(Generation, String)> {
+pub(super) fn options(args: &DecodingArgs, model: &Model) -> Result<(Generation, String)> {
     let refuse = |flag: &str, value: &dyn std::fmt::Display, must: &str| Err(anyhow!("--{flag} {value}: it is {must}"));
     if args.max_new_tokens == 0 {
         return refuse("max-new-tokens", &0, "1 or more");

@@ -1,5 +1,6 @@
 //! `interp study`: a published protocol from the trials to the heads, in one command and one folder.
 
+mod compliance;
 mod material;
 mod report;
 pub mod stages;
@@ -22,6 +23,7 @@ use crate::output::{Exit, Printer};
 pub fn study(args: &StudyArgs, printer: &Printer) -> Result<Exit> {
     match &args.study {
         StudyCommand::Symbolic(args) => symbolic(args, printer),
+        StudyCommand::Compliance(args) => compliance::compliance(args, printer),
     }
 }
 

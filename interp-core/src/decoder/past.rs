@@ -2,6 +2,8 @@
 
 use tch::Tensor;
 
+use crate::device::upload;
+
 /// Rotated keys and values of earlier positions, per layer, in segments of consecutive positions. A segment of one row is
 /// shared by all rows of a pass and never copied per row (the prompt); others have a row each (generated tokens).
 #[derive(Debug, Default)]
@@ -51,6 +53,14 @@ impl Past {
             kept
         };
         Self { layers: self.layers.iter().map(cut).collect() }
+    }
+
+    /// Goes on with these rows only, in this order. What all rows share stays shared.
+    pub fn keep_rows(&mut self, rows: &[i64]) {
+        for Segment { k, v } in self.layers.iter_mut().flatten().filter(|segment| segment.k.size()[0] > 1) {
+            let index = upload(rows, k.device());
+            (*k, *v) = (k.index_select(0, &index), v.index_select(0, &index));
+        }
     }
 
     /// Number of positions held at a layer.

@@ -124,6 +124,19 @@ impl Contrast {
         Ok(Self { arms, trials })
     }
 
+    /// As [`Contrast::new`] for sweeps of different trial files that share trials: those of one id, of which every file must say the
+    /// same. For checkpoints that answer different prompts rightly.
+    pub fn matched(mut arms: Vec<Arm>) -> Result<Self> {
+        let ran = |arm: &Arm, id: &str| arm.study.rows.iter().any(|&row| arm.study.trials[row].id == id);
+        let Some(reference) = arms.first() else { return Err(too_few(0)) };
+        let ids = reference.study.rows.iter().map(|&row| reference.study.trials[row].id.clone());
+        let ids: Vec<String> = ids.filter(|id| arms.iter().all(|arm| ran(arm, id))).collect();
+        arms.iter_mut().for_each(|arm| arm.study = arm.study.of_trials(&ids));
+        let content = reference_content(&arms);
+        arms.iter_mut().for_each(|arm| arm.study.run["spec"]["trials_sha256"] = content.clone());
+        Self::new(arms)
+    }
+
     /// The sweeps, the reference first.
     pub fn arms(&self) -> &[Arm] {
         &self.arms
@@ -283,6 +296,11 @@ fn question(study: &Study) -> Value {
         spec.retain(|key, _| !OWN.contains(&key.as_str()));
     }
     spec
+}
+
+/// What takes the place of the files' hashes where only a part of each is compared.
+fn reference_content(arms: &[Arm]) -> Value {
+    arms.iter().map(|arm| arm.study.run["spec"]["trials_sha256"].clone()).collect()
 }
 
 fn less(a: &[f32], b: &[f32]) -> Vec<f64> {

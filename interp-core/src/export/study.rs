@@ -146,6 +146,26 @@ impl Study {
         })
     }
 
+    /// The same study of the trials with these ids alone, in this order. Ids without numbers are left out.
+    pub fn of_trials(&self, ids: &[String]) -> Self {
+        let row = |id: &String| self.rows.iter().position(|&trial| &self.trials[trial].id == id);
+        let rows: Vec<usize> = ids.iter().filter_map(row).collect();
+        let of = |values: &Vec<Vec<f64>>| rows.iter().map(|&row| values[row].clone()).collect::<Vec<_>>();
+        let cells = |values: &Vec<Vec<f32>>| rows.iter().map(|&row| values[row].clone()).collect();
+        Self {
+            trials: rows.iter().map(|&row| self.trials[self.rows[row]].clone()).collect(),
+            rows: (0..rows.len()).collect(),
+            skipped: Vec::new(),
+            cells: self.cells.iter().map(cells).collect(),
+            clean: of(&self.clean),
+            source: self.source.as_ref().map(of),
+            layout: self.layout.clone(),
+            bootstrap: self.bootstrap,
+            noise: self.noise.clone(),
+            run: self.run.clone(),
+        }
+    }
+
     /// Index of a metric by name, or the primary one.
     pub fn metric(&self, name: Option<&str>) -> Result<usize> {
         let Some(name) = name else { return Ok(0) };

@@ -170,3 +170,28 @@ fn sweeps_that_ask_something_else_are_refused() {
     let level = Contrast::new(two()).unwrap().compare(0, &judge).unwrap_err().to_string();
     assert_eq!(level, "false discovery rate 1: must lie between 0 and 1, such as 0.05");
 }
+
+#[test]
+fn sweeps_of_different_files_meet_in_the_trials_they_share() {
+    let mut arms = two();
+    // The second ran t1 to t11 in the opposite order, and a trial of its own.
+    let other = &mut arms[1].study;
+    other.trials.reverse();
+    other.cells[0].reverse();
+    other.trials[11].id = "its own".into();
+    other.run["spec"]["trials_sha256"] = json!("def");
+    assert!(Contrast::new(arms.clone()).is_err(), "the files differ");
+    let contrast = Contrast::matched(arms).unwrap();
+    assert_eq!((contrast.n_trials(), contrast.clusters().len()), (11, 6));
+    let found = contrast.compare(0, &JUDGE).unwrap();
+    assert_eq!(found.changes[0][0].stats.mean, 2.0);
+    // Cell 2 gains 1 in trials 1, 4, 5, 8 and 9 and loses 1 in the six others.
+    assert!((found.changes[0][2].stats.mean + 1.0 / 11.0).abs() < 1e-12);
+
+    let strange = |id: &str| {
+        let mut arms = two();
+        arms[1].study.trials.iter_mut().for_each(|trial| trial.id += id);
+        Contrast::matched(arms).unwrap_err().to_string()
+    };
+    assert_eq!(strange("x"), "trials 0: no trial ran in all folders: their skipped.json say why");
+}
