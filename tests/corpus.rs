@@ -344,6 +344,14 @@ fn the_command_writes_a_folder_or_says_why_not() {
         |key: &str| -> u64 { report["cells"].as_array().unwrap().iter().map(|cell| cell[key].as_u64().unwrap()).sum() };
     assert_eq!(sum("compliant") + sum("non_compliant"), 100);
 
+    let trials = fs::read_to_string(out.join("trials.jsonl")).unwrap();
+    let trials: Vec<Value> = trials.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(trials.len() as u64, 2 * report["pairs"]["flip"].as_u64().unwrap());
+    let targets = [&trials[0], &trials[1]].map(|trial| trial["target"]["correct"].as_str().unwrap());
+    assert_eq!(targets, [" compliant", " non"]);
+    assert_eq!(trials[0]["source"]["messages"], trials[1]["base"]["messages"]);
+    assert_eq!(trials[0]["base"]["prefix"], "FINAL ANSWER:");
+
     let again = interp("task compliance --train 40 --test 60 --out {}", &[&out]);
     assert!(again.code == 2 && again.err.contains("not empty"), "{}", again.err);
 

@@ -8,6 +8,7 @@ mod checkpoint;
 mod cli;
 mod common;
 mod compliance;
+mod compliance_checkpoint;
 mod compliance_study;
 mod constructed;
 mod corpus;

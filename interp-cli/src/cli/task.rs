@@ -26,7 +26,7 @@ pub enum TaskCommand {
 /// `interp task compliance`.
 #[derive(Debug, Args)]
 pub struct ComplianceArgs {
-    /// Output folder, new or empty: train.jsonl, traces.jsonl, test.jsonl, pairs.jsonl, report.json
+    /// Output folder, new or empty: train.jsonl, traces.jsonl, test.jsonl, pairs.jsonl, trials.jsonl, report.json
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Training cases

@@ -47,9 +47,9 @@ pub fn prompt(record: &Record, rendered: &str) -> Value {
 }
 
 /// A trial of procedural causal mediation: `base` is edited, `source` donates, and the two words change places between them. `tokens`
-/// are the first of each of [`words`]. Without a source the prompt stands alone.
-pub fn trial(base: (&Record, &str), source: Option<(&Record, &str)>, tokens: [i64; 2]) -> Value {
-    let token = |gold: Gold| tokens[usize::from(gold == Gold::NonCompliant)];
+/// are the first of each of [`words`], as ids or texts. Without a source the prompt stands alone.
+pub fn trial<T: Into<Value> + Copy>(base: (&Record, &str), source: Option<(&Record, &str)>, tokens: [T; 2]) -> Value {
+    let token = |gold: Gold| -> Value { tokens[usize::from(gold == Gold::NonCompliant)].into() };
     let record = base.0;
     let mut line = json!({
         "id": record.id,
@@ -61,7 +61,7 @@ pub fn trial(base: (&Record, &str), source: Option<(&Record, &str)>, tokens: [i6
     if let Some((other, rendered)) = source {
         line["id"] = json!(format!("{}<{}", record.id, other.id));
         line["source"] = prompt(other, rendered);
-        line["source"]["answer"] = json!(token(other.gold));
+        line["source"]["answer"] = token(other.gold);
     }
     line
 }

@@ -1,16 +1,18 @@
 //! `interp task compliance`: a corpus of cases, from processes and a seed. Runs no model.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
 use interp_core::Error;
+use interp_core::compliance::ask::trial;
 use interp_core::compliance::builtin::{builtin_phrases, builtin_processes, phrases};
 use interp_core::compliance::corpus::{Corpus, CorpusSpec, corpus};
 use interp_core::compliance::process::{Process, processes};
 use interp_core::compliance::report::{acceptance, cells, leaks, pair_counts, report};
 use interp_core::compliance::scaffold::Scaffold;
-use interp_core::compliance::{Perturbation, Record};
+use interp_core::compliance::{PairKind, Perturbation, Record};
 use interp_core::compliance::{clean, read};
 use interp_core::prompt::Tokenizer;
 use serde::Serialize;
@@ -44,6 +46,7 @@ pub fn compliance(args: &ComplianceArgs, printer: &Printer) -> Result<Exit> {
     partial.put("test.jsonl", jsonl(&made.test)?.as_bytes())?;
     partial.put("pairs.jsonl", jsonl(&made.pairs)?.as_bytes())?;
     partial.put("traces.jsonl", traces(&made).as_bytes())?;
+    partial.put("trials.jsonl", trials(&made).as_bytes())?;
     let mut full = json!({ "schema": "interp.corpus/1", "seed": args.seed, "n_processes": spec.processes.len() });
     for (key, value) in report(&made).as_object_mut().into_iter().flatten() {
         full[key] = value.take();
@@ -168,6 +171,19 @@ fn traces(corpus: &Corpus) -> String {
         format!("{}\n", json!({ "id": record.id, "completion": trace.to_string() }))
     };
     corpus.train.iter().zip(&corpus.traces).map(line).collect()
+}
+
+/// Flip pairs as trials, each in both directions. Named by texts, for any tokenizer that has both as first tokens.
+fn trials(corpus: &Corpus) -> String {
+    let by_id: HashMap<&str, &Record> = corpus.test.iter().map(|record| (record.id.as_str(), record)).collect();
+    let mut text = String::new();
+    for pair in corpus.pairs.iter().filter(|pair| pair.kind == PairKind::Flip) {
+        let (a, b) = (by_id[pair.a.as_str()], by_id[pair.b.as_str()]);
+        for (base, source) in [(a, b), (b, a)] {
+            text += &format!("{}\n", trial((base, ""), Some((source, "")), [" compliant", " non"]));
+        }
+    }
+    text
 }
 
 /// Cases per cell, what was refused, pairs.
