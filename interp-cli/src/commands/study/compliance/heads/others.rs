@@ -41,8 +41,8 @@ pub fn measure(
     checkpoints: &[Checkpoint],
     cases: &Cases,
 ) -> Result<Option<()>> {
-    for index in 0..checkpoints.len() {
-        let mut one = One { heads, sweeps, place, cases, checkpoint: &checkpoints[index], index };
+    for (index, checkpoint) in checkpoints.iter().enumerate() {
+        let mut one = One { heads, sweeps, place, cases, checkpoint, index };
         if one.heads.arms[index].used.is_empty() || one.heads.named.is_empty() {
             continue;
         }
