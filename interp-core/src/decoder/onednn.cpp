@@ -23,8 +23,10 @@ at::Tensor* guarded(char** error, Call call) {
   }
 }
 
-at::Tensor run(const char* name, torch::jit::Stack stack) {
-  auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "");
+// Looked up once per operator: by name it costs as much as a small product.
+c10::OperatorHandle named(const char* name) { return c10::Dispatcher::singleton().findSchemaOrThrow(name, ""); }
+
+at::Tensor run(const c10::OperatorHandle& op, torch::jit::Stack stack) {
   op.callBoxed(stack);
   return stack.front().toTensor();
 }
@@ -35,15 +37,19 @@ extern "C" {
 
 // `weight` is [d_out, d_in]; the result is the same numbers, laid out for products with about `rows` rows.
 at::Tensor* interp_onednn_pack(const at::Tensor* weight, int64_t rows, char** error) {
-  return guarded(error, [&] { return run("mkldnn::_reorder_linear_weight", {*weight, rows}); });
+  return guarded(error, [&] {
+    static const auto op = named("mkldnn::_reorder_linear_weight");
+    return run(op, {*weight, rows});
+  });
 }
 
 // `x` is [..., d_in], contiguous, in the weight's dtype; `bias` may be null.
 at::Tensor* interp_onednn_linear(const at::Tensor* x, const at::Tensor* packed, const at::Tensor* bias, char** error) {
   return guarded(error, [&] {
+    static const auto op = named("mkldnn::_linear_pointwise");
     c10::IValue optional_bias = bias ? c10::IValue(*bias) : c10::IValue();
     c10::List<std::optional<at::Scalar>> no_scalars;
-    return run("mkldnn::_linear_pointwise", {*x, *packed, optional_bias, "none", no_scalars, ""});
+    return run(op, {*x, *packed, optional_bias, "none", no_scalars, ""});
   });
 }
 }
