@@ -68,7 +68,7 @@ impl Place {
         self.path.join("checkpoints").join(name)
     }
 
-    /// Writes a file of the folder; see [`write`].
+    /// Writes a file of the folder; see [`write()`].
     pub fn put(&self, name: &str, bytes: &[u8]) -> interp_core::Result<()> {
         write(&self.at(name), bytes)
     }
